@@ -1,0 +1,178 @@
+"""What a modality must say about itself: the :class:`Task`.
+
+A task joins a process, a network, a data set and a way to show samples. The trainer, the command
+line and :class:`graphdiff.model.Model` know tasks only through this file, so an image task and a
+molecule task are trained, checkpointed, resumed, sharded and sampled by the same code.
+
+Tasks register under ``kind`` through the entry-point group ``graphdiff.tasks`` (a package that is
+installed beside graphdiff adds its own kinds without graphdiff knowing it).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from graphdiff.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Parameter
+
+    from graphdiff.core.denoiser import Denoiser
+    from graphdiff.core.rng import Key
+    from graphdiff.core.sampler import Sampler
+    from graphdiff.core.state import State
+
+__all__ = ["Data", "Samples", "Task", "task_class", "task_kinds"]
+
+GROUP = "graphdiff.tasks"
+
+
+class Data(ABC):
+    """A finite training set, addressed by global example index."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    @abstractmethod
+    def batch(self, index: Tensor) -> State:
+        """The clean examples ``index`` (int64 ``[b]``) as a state whose ids are ``index``."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, split, number of examples and sha256 of what is trained on."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw samples of a task, before any correction.
+
+    Attributes:
+        ids: Global sample numbers, in the order of ``items``.
+        items: What a user wants to hold: RDKit molecules, networkx graphs, arrays.
+        raw: Uncorrected samples in the compact form of the task (for graphs
+            :class:`graphdiff.data.Graphs`, for images an array ``[n, c, h, w]``).
+        info: Provenance: model, seed, steps, network calls and the like.
+    """
+
+    ids: Sequence[int]
+    items: Sequence[Any]
+    raw: Any
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One way to train and sample a model; ``config`` says everything that is needed to build it.
+
+    Subclasses are frozen dataclasses whose single field is a validated ``config`` (itself a frozen
+    dataclass of plain numbers, strings and dataclasses); they are rebuilt from the model card.
+    """
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    citation: ClassVar[str] = ""
+    config: Any
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any], *, where: str = "config") -> Task:
+        """Validate ``config`` (a plain nested mapping).
+
+        Raises:
+            ConfigError: With the full path of the key that is unknown or wrong.
+        """
+
+    @abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """The plain nested mapping that :meth:`from_config` accepts; it is stored in the card."""
+
+    @abstractmethod
+    def build(self) -> Denoiser:
+        """A freshly initialised denoiser (deterministic: initialised from ``config.seed``)."""
+
+    @abstractmethod
+    def data(self, root: str | Path | None = None) -> Data:
+        """The training set; loads it, so it may raise :class:`DataError`."""
+
+    @abstractmethod
+    def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
+        """Per-example loss ``[b]`` of each component; the trainer minimises the sum of means."""
+
+    @abstractmethod
+    def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
+        """Named parameter groups; gradients are clipped by group."""
+
+    def prepared(self, denoiser: Denoiser, data: Data) -> Task:
+        """The task as it goes into the card of the trained model.
+
+        Tasks that need facts of the data to sample (node-count histograms) return a copy of
+        themselves that carries them; the default needs none.
+        """
+        return self
+
+    @abstractmethod
+    def sampler(self, **overrides: Any) -> Sampler:
+        """The sampler of the config, with ``overrides`` (``steps``, ``solver``, …) applied.
+
+        Raises:
+            ConfigError: An override is unknown to this task.
+        """
+
+    @abstractmethod
+    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+        """Size (number of nodes, tokens; 1 for fixed shapes) of each sample, int64 ``[b]``."""
+
+    @abstractmethod
+    def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
+        """A state of the right shapes, masks and ids; its values are only shapes and dtypes."""
+
+    @abstractmethod
+    def decode(self, state: State) -> tuple[list[Any], Any]:
+        """Finished states to ``(items, raw)`` as :class:`Samples` describes them."""
+
+    @abstractmethod
+    def join(self, raws: Sequence[Any], order: Sequence[int]) -> Any:
+        """Concatenate the ``raw`` parts of several batches and reorder them."""
+
+    @abstractmethod
+    def write(self, samples: Samples, out: Path) -> list[Path]:
+        """Write the samples in the files users expect (SMILES, GraphML, PNG …); return them."""
+
+    @abstractmethod
+    def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
+        """Samples as another type (``"pyg"``, ``"networkx"``, ``"dgl"``, ``"state"`` …).
+
+        Raises:
+            ArgumentError: ``kind`` is unknown to this task.
+        """
+
+    @abstractmethod
+    def draw(self, samples: Samples, path: Path, *, count: int = 25) -> Path:
+        """Draw the first ``count`` samples as one picture (PNG)."""
+
+
+def task_kinds() -> list[str]:
+    """Names of the installed kinds of task."""
+    return sorted(point.name for point in entry_points(group=GROUP))
+
+
+def task_class(kind: str) -> type[Task]:
+    """The task class registered under ``kind``.
+
+    Raises:
+        ConfigError: No installed package registers that kind.
+    """
+    for point in entry_points(group=GROUP):
+        if point.name == kind:
+            loaded: type[Task] = point.load()
+            return loaded
+    raise ConfigError(
+        f"unknown task kind {kind!r}: installed kinds are {', '.join(task_kinds()) or 'none'}; "
+        "correct `kind` in the config, or install the package that provides it"
+    )
