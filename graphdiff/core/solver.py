@@ -1,11 +1,24 @@
 """Solvers: recipes that turn predictions of clean data into steps towards it.
 
-The contract lives in :mod:`graphdiff.core.program`; this module gathers the contract and the
-solvers a plan cannot express, so that ``from graphdiff.core.solver import ...`` is enough.
+The contract lives in :mod:`graphdiff.core.program`; this module gathers it with the solvers that a
+plan (:mod:`graphdiff.core.plan`) cannot express, so that one import line is enough.
 """
 
 from __future__ import annotations
 
+from graphdiff.core.corrector import Langevin, PredictorCorrector
+from graphdiff.core.predictor import EulerMaruyama, Predictor, ReverseDiffusion
 from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.s4 import S4
 
-__all__ = ["Carry", "Program", "Solver"]
+__all__ = [
+    "S4",
+    "Carry",
+    "EulerMaruyama",
+    "Langevin",
+    "Predictor",
+    "PredictorCorrector",
+    "Program",
+    "ReverseDiffusion",
+    "Solver",
+]

@@ -1,0 +1,202 @@
+r"""Correctors: Langevin moves that leave the marginal at a time where it is.
+
+.. math:: x' = x + \epsilon\,\nabla\log p_t(x) + \sqrt{2\epsilon}\,\lambda\,z,
+   \qquad \epsilon = 2\,(1-\beta)\left(\rho\,\frac{\|z\|}{\|\nabla\log p_t(x)\|}\right)^2
+
+with the signal-to-noise ratio :math:`\rho` (``snr``) and the noise factor :math:`\lambda`
+(``scale``; 1 for true Langevin dynamics, below 1 to sharpen) of the predictor-corrector samplers
+of Song et al. (2011.13456, algorithms 4 and 5) and GDSS (2202.02514).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.core.kernel import Delta, Kernel, Normal
+from graphdiff.core.predictor import ScoreTable, gaussian_of, retention, steps_of
+from graphdiff.core.process import Process
+from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.rng import Key
+from graphdiff.core.schedule import Schedule
+from graphdiff.core.space import Space
+
+__all__ = ["Langevin", "PredictorCorrector"]
+
+Norm = Literal["sample", "batch"]
+
+
+@dataclass(frozen=True)
+class LangevinTable:
+    """Compiled step sizes; shared by :class:`Langevin` and :class:`~graphdiff.core.s4.S4`."""
+
+    score: ScoreTable
+    factor: tuple[float, ...]
+    floor: tuple[float, ...]
+    scale: float
+    norm: Norm
+    space: Space
+
+    @staticmethod
+    def of(
+        gaussian_space: Space,
+        schedule: Schedule,
+        times: Sequence[float],
+        *,
+        snr: float,
+        scale: float,
+        norm: Norm,
+        discretization: int | None,
+    ) -> LangevinTable:
+        """Compute the step factors ``2 (1 - beta_i) snr^2`` on a grid."""
+        if not snr > 0.0 or not scale >= 0.0:
+            raise ArgumentError(
+                f"a Langevin step needs snr > 0 and scale >= 0, found snr={snr}, scale={scale}"
+            )
+        if norm not in ("sample", "batch"):
+            raise ArgumentError(f"norm must be 'sample' or 'batch', found {norm!r}")
+        score = ScoreTable.of(schedule, times)
+        keep = retention(schedule, times, discretization)
+        # A vanishing score would make the step infinite. The mean square of a score is about
+        # 1 / (alpha^2 + sigma^2) for data of unit scale; a hundred-millionth of it is no score.
+        floor = tuple(
+            1e-8 / (a * a + v) for a, v in zip(score.alpha, score.variance, strict=True)
+        )
+        factor = tuple(2.0 * k * snr * snr for k in keep)
+        return LangevinTable(score, factor, floor, scale, norm, gaussian_space)
+
+    def step_size(self, i: int, grad: Tensor, mask: Tensor | None) -> Tensor:
+        """Step of each sample from its own score and the expected norm of its noise, ``[b]``."""
+        count = self.space.count(tuple(grad.shape), mask).to(grad.dtype)
+        power = self.space.sum(grad * grad, mask)
+        return self.factor[i] * count / torch.clamp(power, min=self.floor[i] * count.clamp(min=1.0))
+
+    def batch_step_size(
+        self, i: int, grad: Tensor, noise: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """The one step of the whole batch from mean norms of score and drawn noise, ``[]``."""
+        size = math.sqrt(self.floor[i])
+        grad_norm = self.space.sum(grad * grad, mask).sqrt().mean().clamp(min=size)
+        noise_norm = self.space.sum(noise * noise, mask).sqrt().mean()
+        return self.factor[i] * (noise_norm / grad_norm).square()
+
+    def moved(
+        self, i: int, x: Tensor, grad: Tensor, mask: Tensor | None, key: Key
+    ) -> tuple[Tensor, Tensor | float]:
+        """Mean and standard deviation of the corrected state.
+
+        With ``norm="batch"`` the step depends on the noise, which is therefore drawn here and is
+        part of the mean; the standard deviation is 0.
+        """
+        if self.norm == "batch":
+            noise = self.space.normal(key, tuple(x.shape), mask, dtype=x.dtype)
+            step = self.batch_step_size(i, grad, noise, mask)
+            return x + step * grad + (torch.sqrt(2.0 * step) * self.scale) * noise, 0.0
+        step = self.step_size(i, grad, mask)
+        mean = x + step.view(-1, *[1] * (x.dim() - 1)) * grad
+        return mean, torch.sqrt(2.0 * step) * self.scale
+
+
+@final
+@dataclass(frozen=True)
+class Langevin:
+    """Langevin correction with an adaptive step; use it through :class:`PredictorCorrector`.
+
+    Attributes:
+        snr: ratio of the drift to the noise of a move.
+        scale: factor of the noise (``scale_eps`` of the published code).
+        n_steps: moves at each time, one network evaluation each.
+        norm: ``"sample"``: the step of a sample depends on that sample alone and on the expected
+            norm of its noise, so that the kernel is a normal distribution. ``"batch"``: the
+            published rule, norms averaged over the batch with the noise that was drawn; a sample
+            then depends on its batch and the kernel is a point.
+        discretization: ``N`` reads ``1 - beta`` from the published table of N entries; ``None``
+            takes it from the schedule and the grid.
+    """
+
+    snr: float = 0.16
+    scale: float = 1.0
+    n_steps: int = 1
+    norm: Norm = "sample"
+    discretization: int | None = None
+
+
+@dataclass(frozen=True)
+class _PredictorCorrectorProgram(Program):
+    table: LangevinTable
+    n_steps: int
+    predictor: Program
+
+    @property
+    def stages(self) -> int:  # type: ignore[override]
+        return self.n_steps + self.predictor.stages
+
+    def evaluate_at(self, i: int, stage: int) -> float | None:
+        return self.predictor.evaluate_at(i, max(0, stage - self.n_steps))
+
+    def start(self, x: Tensor) -> Carry:
+        return self.predictor.start(x)
+
+    def update(
+        self,
+        i: int,
+        stage: int,
+        x: Tensor,
+        x0: Tensor,
+        mask: Tensor | None,
+        carry: Carry,
+        key: Key,
+    ) -> tuple[Kernel, Carry]:
+        if stage >= self.n_steps:
+            return self.predictor.update(i, stage - self.n_steps, x, x0, mask, carry, key)
+        grad = self.table.score.score(i, x, x0)
+        mean, std = self.table.moved(i, x, grad, mask, key)
+        if self.table.norm == "batch":
+            return Delta(mean), carry
+        return Normal(mean, std, self.table.space, mask), carry
+
+
+@final
+@dataclass(frozen=True)
+class PredictorCorrector(Solver):
+    """``corrector.n_steps`` Langevin moves at ``times[i]``, then a step of the predictor.
+
+    All components of a product are corrected from the same uncorrected state and predicted from the
+    same corrected one, as in the published loop, because the sampler updates them together.
+
+    Attributes:
+        predictor: any solver of a Gaussian process that evaluates first at ``times[i]``.
+        corrector: the Langevin correction.
+    """
+
+    predictor: Solver
+    corrector: Langevin
+
+    def compile(self, process: Process, times: Sequence[float]) -> Program:
+        """Compile both parts on one grid."""
+        gaussian = gaussian_of(process, self)
+        corrector = self.corrector
+        if corrector.n_steps < 1:
+            raise ArgumentError(
+                f"Langevin needs n_steps >= 1, found {corrector.n_steps}; use the predictor alone "
+                "for no correction"
+            )
+        if corrector.discretization is not None:
+            steps_of(times, corrector.discretization, corrector)
+        table = LangevinTable.of(
+            gaussian.space,
+            gaussian.schedule,
+            times,
+            snr=corrector.snr,
+            scale=corrector.scale,
+            norm=corrector.norm,
+            discretization=corrector.discretization,
+        )
+        program = self.predictor.compile(process, times)
+        return _PredictorCorrectorProgram(table, corrector.n_steps, program)
