@@ -36,6 +36,8 @@ __all__ = [
     "models",
 ]
 
+__version__ = "0.1.0"
+
 _ERRORS = "graphdiff.core.errors"
 _HOMES = {
     "ArgumentError": _ERRORS,
@@ -56,13 +58,6 @@ _MODULES = ("core", "data", "graph", "train")
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for (PEP 562)."""
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("graphdiffusion")
-        except PackageNotFoundError:  # run from a checkout that was never installed
-            return "0+unknown"
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value

@@ -1,0 +1,384 @@
+r"""Trained models in three lines: load, sample, look at the card.
+
+A sample is a function of ``(model, seed, sample id)``. Ids are consecutive, ``start … start+n-1``;
+the size of sample ``k`` is drawn from ``(seed, k)``, samples of like size share a batch and every
+batch draws the noise of its own ids. So neither the batch size nor the way in which ids are split
+over processes changes what a sample is (up to the rounding of the network, whose last bits move
+with the shape of a batch).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from graphdiff import __version__
+from graphdiff.core.errors import ArgumentError, CheckpointError
+from graphdiff.core.state import bucket_by_size
+from graphdiff.task import Samples, Task, task_class
+
+if TYPE_CHECKING:
+    from graphdiff.core.denoiser import Denoiser
+    from graphdiff.core.sampler import Sampler, Step
+    from graphdiff.core.state import State
+
+__all__ = ["Model", "Progress", "citation", "load", "models"]
+
+GROUP = "graphdiff.models"
+BATCH = 512
+MAX_ID = 2**48
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)`` in units of samples times network calls: good for an ETA."""
+
+_BIBTEX = """@software{graphdiff,
+  title  = {graphdiff: diffusion models for graphs, molecules, sequences and images},
+  author = {{The graphdiff developers}},
+  year   = {2026},
+  note   = {Version VERSION}
+}"""
+
+
+def citation() -> str:
+    """BibTeX of graphdiff itself; :meth:`Model.citation` adds what a model is built on."""
+    return _BIBTEX.replace("VERSION", __version__)
+
+
+def models() -> dict[str, Path]:
+    """Folders of the shipped models by name, of every installed package that ships some."""
+    found: dict[str, Path] = {}
+    for point in entry_points(group=GROUP):
+        spec = find_spec(point.value)
+        for place in (spec.submodule_search_locations or ()) if spec else ():
+            for card in sorted(Path(place).glob("models/*/card.json")):
+                found.setdefault(card.parent.name, card.parent)
+    return found
+
+
+def load(name_or_path: str | Path, which: str = "ema") -> Model:
+    """Load a model for sampling.
+
+    Args:
+        name_or_path: Name of a shipped model (see :func:`models`), or a folder that holds
+            ``card.json`` (what ``graphdiff train`` and ``graphdiff convert`` write).
+        which: ``"ema"`` for the averaged weights, ``"raw"`` for those of the last step. A model
+            without averaged weights answers ``"ema"`` with the only weights it has.
+
+    Raises:
+        CheckpointError: There is no such model, its files are damaged, or its kind of task is
+            not installed.
+    """
+    from graphdiff.train.checkpoint import load_weights, read_card
+
+    path = _find(name_or_path)
+    card = read_card(path)
+    task = task_class(card["kind"]).from_config(
+        card["config"], where=f"{path / 'card.json'}: config"
+    )
+    denoiser = task.build()
+    weights = load_weights(path, which=which)
+    try:
+        denoiser.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: the weights do not fit the network of the card: {' '.join(str(error).split())}; "
+            "the folder mixes files of two models, so copy or convert the model again"
+        ) from error
+    denoiser.eval().requires_grad_(False)
+    return Model(path.name, task, denoiser, MappingProxyType(card), path=path, which=which)
+
+
+def _find(name_or_path: str | Path) -> Path:
+    """The folder of a model: a path that holds a card, or a shipped name."""
+    path = Path(name_or_path).expanduser()
+    for folder in (path, path / "model"):
+        if (folder / "card.json").is_file():
+            return folder
+    shipped = models()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    names = ", ".join(sorted(shipped)) or "none"
+    if path.exists():
+        raise CheckpointError(
+            f"{path} holds no card.json, so it is no model folder of graphdiff (shipped models: "
+            f"{names}); weights of an original repository become one with `graphdiff convert`"
+        )
+    raise CheckpointError(
+        f"no model is called {str(name_or_path)!r} and no such folder exists; shipped models: "
+        f"{names}; give one of these names or the folder that `graphdiff train` wrote"
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Finished states of one size bucket.
+
+    Attributes:
+        position: Places of these samples in the request, int64 ``[b]``.
+        state: Finished states; ``state.ids`` are the sample ids.
+        network_calls: Network calls this batch took (each evaluates all components at once).
+        seconds: Wall-clock time of this batch.
+    """
+
+    position: torch.Tensor
+    state: State
+    network_calls: int
+    seconds: float
+
+
+class Model:
+    """A task with trained weights. Made by :func:`load`; holds no random state.
+
+    Attributes:
+        name: Name of the folder it was loaded from.
+        task: What the model was trained to do.
+        denoiser: The network, answering in clean data.
+        card: What is known about it: config, data set, metrics, licence, citation.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        task: Task,
+        denoiser: Denoiser,
+        card: Mapping[str, Any],
+        *,
+        path: Path | None = None,
+        which: str = "ema",
+    ) -> None:
+        self.name = name
+        self.task = task
+        self.denoiser = denoiser
+        self.card = card
+        self.path = path
+        self.which = which
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.denoiser.parameters())
+        return f"Model({self.name!r}, {self.task.title}, {size:,} parameters, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, hence where it samples."""
+        for tensor in (*self.denoiser.parameters(), *self.denoiser.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move the weights to ``device``; returns the model itself.
+
+        Raises:
+            ArgumentError: This machine has no such device.
+        """
+        try:
+            self.denoiser.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch raises either, by device type
+            raise ArgumentError(f"cannot move to device {str(device)!r}: {error}") from error
+        return self
+
+    def citation(self) -> str:
+        """BibTeX of graphdiff and of the methods and data the model is built on."""
+        parts = [citation(), self.task.citation, str(self.card.get("citation", ""))]
+        return "\n\n".join(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+    # --- sampling -------------------------------------------------------------------------------
+
+    def sample(
+        self, n: int, *, seed: int = 0, start: int = 0, as_: str | None = None, **options: Any
+    ) -> list[Any]:
+        """Draw ``n`` samples, in the order of their ids.
+
+        Args:
+            n: How many; 0 gives an empty list.
+            seed: Which stream of noise; another seed gives other samples.
+            start: Id of the first sample: ``sample(4, start=8)`` are the last four of
+                ``sample(12)``.
+            as_: Another type than the task's own (``"pyg"``, ``"networkx"``, ``"state"``, …).
+            **options: ``batch_size``, ``steps``, ``progress``, ``cond`` and sampler overrides as
+                for :meth:`sample_states`.
+
+        Returns:
+            RDKit molecules, networkx graphs, arrays: whatever the task makes.
+
+        Raises:
+            ArgumentError: ``n``, ``seed``, ``start`` or an option is out of range.
+            ConfigError: A sampler override is unknown.
+        """
+        samples = self.samples(n, seed=seed, start=start, **options)
+        return list(samples.items if as_ is None else self.task.convert(samples, as_))
+
+    def samples(self, n: int, *, seed: int = 0, start: int = 0, **options: Any) -> Samples:
+        """As :meth:`sample`, with the uncorrected samples and the provenance beside the items.
+
+        ``info`` holds model, seed, ids, sampler, network calls, samples and seconds.
+        """
+        parts, order = [], []
+        for batch in self.sample_states(n, seed=seed, start=start, **options):
+            parts.append(self._decode(batch, seed))
+            order += batch.position.tolist()
+        return self.join(parts, order)
+
+    def sample_stream(
+        self, n: int, *, seed: int = 0, start: int = 0, **options: Any
+    ) -> Iterator[Samples]:
+        """Yield samples bucket by bucket as they finish (so not in the order of their ids)."""
+        for batch in self.sample_states(n, seed=seed, start=start, **options):
+            yield self._decode(batch, seed)
+
+    def sample_states(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        skip: Sequence[int] = (),
+        batch_size: int = BATCH,
+        progress: Progress | None = None,
+        cond: Mapping[str, Any] | None = None,
+        **overrides: Any,
+    ) -> Iterator[Batch]:
+        """Yield finished states, one size bucket after the other.
+
+        Args:
+            n: How many samples.
+            seed: Seed of sizes and noise, ``0 <= seed < 2**63``.
+            start: Id of the first sample.
+            skip: Ids that are already there (a run that continues) and are not made again.
+            batch_size: Most samples in one batch; less memory and a shorter wait for the first.
+            progress: Called after each network call, see :data:`Progress`.
+            cond: Condition of the task (a class label, say): one value for all samples, or a
+                sequence or tensor of one value per sample.
+            **overrides: Of the sampler: ``steps``, ``solver`` and what else the task knows.
+        """
+        n, start, seed, batch_size = _check(n, start, seed, batch_size)
+        sampler = self.sampler(**overrides)
+        ids = torch.arange(start, start + n)
+        if len(skip):
+            ids = ids[~torch.isin(ids, torch.as_tensor(skip, dtype=torch.int64))]
+        return self._run(sampler, ids, seed, start, n, batch_size, progress, dict(cond or {}))
+
+    def sampler(self, **overrides: Any) -> Sampler:
+        """The sampler of the card with ``overrides`` applied; ``None`` leaves a setting alone."""
+        return self.task.sampler(**{k: v for k, v in overrides.items() if v is not None})
+
+    def join(self, parts: Sequence[Samples], order: Sequence[int] | None = None) -> Samples:
+        """Put the parts of one request together in the order of their ids.
+
+        Args:
+            parts: From :meth:`sample_stream`.
+            order: Place of each sample of the concatenated parts; by id if absent.
+        """
+        ids = [int(i) for part in parts for i in part.ids]
+        rank = ids if order is None else list(order)
+        back = sorted(range(len(ids)), key=rank.__getitem__)
+        items = [item for part in parts for item in part.items]
+        info = self._info([part.info for part in parts], len(ids))
+        raw = self.task.join([part.raw for part in parts], back)
+        return Samples([ids[i] for i in back], [items[i] for i in back], raw, info)
+
+    # --- details --------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        sampler: Sampler,
+        ids: torch.Tensor,
+        seed: int,
+        start: int,
+        n: int,
+        batch_size: int,
+        progress: Progress | None,
+        cond: Mapping[str, Any],
+    ) -> Iterator[Batch]:
+        """The batches of :meth:`sample_states`, made one by one as they are asked for."""
+        if not len(ids):
+            return
+        calls = sampler.network_calls
+        sizes = self.task.sizes(ids, seed)
+        done, total = 0, calls * len(ids)
+        for bucket in bucket_by_size(sizes, batch=batch_size):
+            index = torch.as_tensor(bucket.index, dtype=torch.int64)
+            began, weight, base = time.perf_counter(), len(index), done
+
+            def report(step: Step, base: int = base, weight: int = weight) -> None:
+                if progress is not None:
+                    progress(base + weight * min(step.calls, calls), total)
+
+            place = ids[index] - start
+            here = {k: _pick(k, v, place, n) for k, v in cond.items()}
+            template = self.task.template(ids[index], sizes[index], pad=bucket.size, **here)
+            template = template.to(self.device)
+            state = sampler(self.denoiser, template, seed=seed, on_step=report)
+            done += weight * calls
+            if progress is not None:
+                progress(done, total)
+            yield Batch(place, state, calls, time.perf_counter() - began)
+
+    def _decode(self, batch: Batch, seed: int) -> Samples:
+        items, raw = self.task.decode(batch.state)
+        info = {"seed": seed, "network_calls": batch.network_calls, "seconds": batch.seconds}
+        return Samples(batch.state.ids.tolist(), items, raw, info)
+
+    def _info(self, parts: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
+        """Provenance of joined parts."""
+        seconds = sum(float(part.get("seconds", 0.0)) for part in parts)
+        return {
+            "model": self.name,
+            "weights": self.which,
+            "kind": self.task.kind,
+            "seed": parts[0].get("seed") if parts else None,
+            "n": n,
+            "batches": len(parts),
+            "network_calls": sum(int(part.get("network_calls", 0)) for part in parts),
+            "network_calls_per_sample": max(
+                (int(part.get("network_calls", 0)) for part in parts), default=0
+            ),
+            "seconds": seconds,
+            "samples_per_second": n / seconds if seconds > 0 else None,
+            "device": str(self.device),
+            "graphdiff": __version__,
+            "torch": str(torch.__version__),
+        }
+
+
+def _check(n: int, start: int, seed: int, batch_size: int) -> tuple[int, int, int, int]:
+    """The four numbers of a request as ints in range."""
+    wanted = {
+        "n": (n, 0, MAX_ID),
+        "start": (start, 0, MAX_ID - 1),
+        "seed": (seed, 0, 2**63 - 1),
+        "batch_size": (batch_size, 1, MAX_ID),
+    }
+    for name, (value, low, high) in wanted.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ArgumentError(f"{name} is {value!r}, expected a whole number")
+        if not low <= int(value) <= high:
+            raise ArgumentError(f"{name} is {int(value)}, expected {low} <= {name} <= {high}")
+    if int(start) + int(n) > MAX_ID:
+        raise ArgumentError(f"start + n is {int(start) + int(n)}, sample ids end at {MAX_ID - 1}")
+    return int(n), int(start), int(seed), int(batch_size)
+
+
+def _pick(name: str, value: Any, place: torch.Tensor, n: int) -> Any:
+    """The part of a condition that belongs to the samples at ``place`` of ``n``."""
+    if isinstance(value, torch.Tensor) and value.ndim == 0:
+        return value
+    if isinstance(value, torch.Tensor) or (
+        isinstance(value, Sequence) and not isinstance(value, str)
+    ):
+        if len(value) != n:
+            raise ArgumentError(
+                f"condition {name!r} has {len(value)} values, expected one, or one for each of "
+                f"the {n} samples"
+            )
+        if isinstance(value, torch.Tensor):
+            return value[place.to(value.device)]
+        return [value[i] for i in place.tolist()]
+    return value
