@@ -1,0 +1,8 @@
+"""Data sets: packed graphs, loaders, published splits and data cards."""
+
+from __future__ import annotations
+
+from graphdiff.data.graphs import Dataset, Graphs
+from graphdiff.data.registry import load, names
+
+__all__ = ["Dataset", "Graphs", "load", "names"]

@@ -1,0 +1,516 @@
+r"""Packed sets of graphs and the data sets made of them.
+
+A set of :math:`G` graphs is stored as one ragged structure. With :math:`n_g` nodes in graph
+:math:`g`, the undirected edges :math:`\{u, v\}`, :math:`u < v`, are the rows
+``edges[edge_ptr[g]:edge_ptr[g + 1]]`` with node ids local to the graph, in lexicographic order.
+Node classes are concatenated graph by graph; edge classes (bond orders) follow ``edges``. Nothing
+is padded, so the memory is that of the real nodes and edges, and the arrays may live in a file
+that is memory-mapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graphdiff.core.errors import ArgumentError, DataError
+from graphdiff.data.packed import read_arrays, write_arrays
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["Dataset", "Graphs", "Strings"]
+
+Int = NDArray[np.int64]
+
+
+def _ranges(starts: NDArray[Any], counts: NDArray[Any]) -> Int:
+    """Concatenates ``arange(start, start + count)`` over all pairs."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
+
+
+def _pointer(counts: NDArray[Any]) -> Int:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """An immutable list of undirected graphs in packed form.
+
+    Attributes:
+        num_nodes: Nodes of each graph, ``int64 [G]``.
+        edge_ptr: Where the edges of each graph start, ``int64 [G + 1]``.
+        edges: Node pairs with ``u < v``, local ids, ``int32 [M, 2]``.
+        node_type: Class of each node, ``int8 [sum of num_nodes]``, or None.
+        edge_type: Class of each edge (1, 2, 3 = bond order), ``int8 [M]``, or None.
+
+    Raises:
+        ArgumentError: If a shape or dtype is not the one above.
+    """
+
+    num_nodes: Int
+    edge_ptr: Int
+    edges: NDArray[np.int32]
+    node_type: NDArray[np.int8] | None = None
+    edge_type: NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        graphs = len(self.num_nodes) if np.ndim(self.num_nodes) == 1 else -1
+        rows = len(self.edges) if np.ndim(self.edges) == 2 else -1
+        total = int(np.sum(self.num_nodes)) if graphs >= 0 else -1
+        wanted: list[tuple[str, type, tuple[int, ...]]] = [
+            ("num_nodes", np.int64, (graphs,)),
+            ("edge_ptr", np.int64, (graphs + 1,)),
+            ("edges", np.int32, (rows, 2)),
+            ("node_type", np.int8, (total,)),
+            ("edge_type", np.int8, (rows,)),
+        ]
+        for name, dtype, shape in wanted:
+            array = getattr(self, name)
+            if array is None and name in ("node_type", "edge_type"):
+                continue
+            found = (getattr(array, "dtype", type(array)), np.shape(array))
+            if found != (np.dtype(dtype), shape):
+                want = ", ".join("?" if s < 0 else str(s) for s in shape)
+                raise ArgumentError(
+                    f"Graphs.{name} must be {np.dtype(dtype)} of shape [{want}], found {found[0]} "
+                    f"of shape {list(found[1])}: convert it, or build the set with "
+                    "Graphs.from_lists, from_dense or from_networkx"
+                )
+        if int(self.edge_ptr[-1]) != rows or int(self.edge_ptr[0]) != 0:
+            raise ArgumentError(
+                f"Graphs.edge_ptr must run from 0 to the number of edges {rows}, found "
+                f"{int(self.edge_ptr[0])} to {int(self.edge_ptr[-1])}"
+            )
+
+    # -- building ---------------------------------------------------------------------------
+
+    @classmethod
+    def empty(cls) -> Graphs:
+        """The set without graphs."""
+        return cls(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros((0, 2), np.int32))
+
+    @classmethod
+    def from_lists(
+        cls,
+        num_nodes: ArrayLike,
+        edges: Sequence[ArrayLike],
+        node_type: Sequence[ArrayLike] | None = None,
+        edge_type: Sequence[ArrayLike] | None = None,
+    ) -> Graphs:
+        """Packs one edge list (and optional class lists) per graph.
+
+        Pairs may come in any order and orientation; they are stored sorted with ``u < v``.
+
+        Args:
+            num_nodes: Nodes of each graph, ``[G]``.
+            edges: For each graph an array ``[m, 2]``.
+            node_type: For each graph the node classes ``[n]``.
+            edge_type: For each graph the edge classes ``[m]``.
+
+        Raises:
+            DataError: If a graph has a self-loop, a repeated edge, or a node id out of range;
+                the message names the graph.
+        """
+        counts = np.asarray(num_nodes, dtype=np.int64).reshape(-1)
+        pairs = [np.asarray(e, dtype=np.int64).reshape(-1, 2) for e in edges]
+        if len(pairs) != len(counts):
+            raise ArgumentError(
+                f"{len(counts)} node counts but {len(pairs)} edge lists: give one list per graph"
+            )
+        m = np.asarray([len(p) for p in pairs], dtype=np.int64)
+        flat = np.concatenate([*pairs, np.zeros((0, 2), np.int64)])
+        flat = np.sort(flat, axis=1)
+        owner = np.repeat(np.arange(len(counts)), m)
+        order = np.lexsort((flat[:, 1], flat[:, 0], owner))
+        kinds = None
+        if edge_type is not None:
+            kinds = np.concatenate([*(np.asarray(k) for k in edge_type), np.zeros(0, np.int8)])
+            kinds = kinds.astype(np.int8)[order]
+        nodes = None
+        if node_type is not None:
+            nodes = np.concatenate([*(np.asarray(k) for k in node_type), np.zeros(0, np.int8)])
+            nodes = nodes.astype(np.int8)
+        out = cls(counts, _pointer(m), flat[order].astype(np.int32), nodes, kinds)
+        return out.validate()
+
+    @classmethod
+    def from_dense(
+        cls,
+        adj: ArrayLike,
+        mask: ArrayLike | None = None,
+        node_type: ArrayLike | None = None,
+        *,
+        edge_types: bool | None = None,
+    ) -> Graphs:
+        """Packs padded matrices.
+
+        Args:
+            adj: Symmetric integer or boolean matrices ``[b, n, n]``, 0 = no edge.
+            mask: True where a node is real, ``[b, n]``. Real nodes need not come first; they
+                are renumbered in order. None = all real.
+            node_type: Node classes ``[b, n]``.
+            edge_types: Whether to keep the values of ``adj`` as edge classes. None keeps them
+                if any exceeds 1 or if node classes are given.
+
+        Raises:
+            DataError: For a self-loop, a matrix that is not symmetric, or a value that is not
+                a finite whole number; the message names the graph.
+        """
+        matrix = _whole_numbers("adj", adj)
+        if matrix.ndim != 3 or matrix.shape[1] != matrix.shape[2]:
+            raise ArgumentError(
+                f"adj must have shape [graphs, n, n], found {list(matrix.shape)}: give a batch of "
+                "square matrices (adj[None] for one graph)"
+            )
+        b, n, _ = matrix.shape
+        keep = np.ones((b, n), bool) if mask is None else np.asarray(mask, dtype=bool)
+        if keep.shape != (b, n):
+            raise ArgumentError(f"mask must have shape {[b, n]}, found {list(keep.shape)}")
+        matrix = matrix * (keep[:, :, None] & keep[:, None, :])
+        _refuse(np.einsum("bii->bi", matrix).any(1), "has a self-loop", "zero the diagonal")
+        _refuse(
+            (matrix != matrix.transpose(0, 2, 1)).any((1, 2)),
+            "is not symmetric",
+            "graphs here are undirected: give adj + adj.T, or symmetrise it otherwise",
+        )
+        counts = keep.sum(1).astype(np.int64)
+        new = np.cumsum(keep, 1) - 1
+        owner, u, v = np.nonzero(np.triu(matrix, 1))
+        pairs = np.stack([new[owner, u], new[owner, v]], 1).astype(np.int32)
+        nodes = None
+        if node_type is not None:
+            classes = _whole_numbers("node_type", node_type)
+            if classes.shape != (b, n):
+                raise ArgumentError(
+                    f"node_type must have shape {[b, n]}, found {list(classes.shape)}"
+                )
+            nodes = classes[keep].astype(np.int8)
+        values = matrix[owner, u, v].astype(np.int8)
+        if edge_types is None:
+            edge_types = nodes is not None or bool((values > 1).any())
+        ptr = _pointer(np.bincount(owner, minlength=b))
+        return cls(counts, ptr, pairs, nodes, values if edge_types else None)
+
+    @classmethod
+    def from_networkx(
+        cls, graphs: Iterable[nx.Graph], *, node_attr: str = "type", edge_attr: str = "type"
+    ) -> Graphs:
+        """Packs networkx graphs; nodes are numbered in the order of ``graph.nodes``.
+
+        Node and edge classes are kept if every node (every edge) carries ``node_attr``
+        (``edge_attr``).
+        """
+        from graphdiff.graph.convert import from_networkx
+
+        return from_networkx(graphs, node_attr=node_attr, edge_attr=edge_attr)
+
+    def to_networkx(self) -> list[nx.Graph]:
+        """One ``networkx.Graph`` per graph, classes in the attributes ``type``."""
+        from graphdiff.graph.convert import to_networkx
+
+        return to_networkx(self)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.num_nodes)
+
+    def __iter__(self) -> Iterator[Graphs]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graphs):
+            return NotImplemented
+        mine, yours = self._arrays(), other._arrays()
+        return mine.keys() == yours.keys() and all(np.array_equal(mine[k], yours[k]) for k in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def node_ptr(self) -> Int:
+        """Where the nodes of each graph start in ``node_type``, ``int64 [G + 1]``."""
+        return _pointer(self.num_nodes)
+
+    @property
+    def num_edges(self) -> Int:
+        """Edges of each graph, ``int64 [G]``."""
+        return np.diff(self.edge_ptr)
+
+    @property
+    def max_nodes(self) -> int:
+        """Nodes of the largest graph; 0 for an empty set."""
+        return int(self.num_nodes.max()) if len(self) else 0
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> Graphs:
+        """The graphs at an index, slice, index array or boolean mask, as a new set."""
+        rows = np.atleast_1d(np.arange(len(self))[index])  # type: ignore[index]
+        edge_rows = _ranges(self.edge_ptr[rows], self.num_edges[rows])
+        counts = np.asarray(self.num_nodes[rows])
+        return Graphs(
+            counts,
+            _pointer(self.num_edges[rows]),
+            self.edges[edge_rows],
+            None if self.node_type is None else self.node_type[_ranges(self.node_ptr[rows], counts)],
+            None if self.edge_type is None else self.edge_type[edge_rows],
+        )
+
+    def dense(
+        self, index: int | slice | ArrayLike | None = None, to: int | None = None
+    ) -> tuple[Int, Int, NDArray[np.bool_]]:
+        """Padded matrices of some graphs.
+
+        Args:
+            index: Which graphs, as in ``graphs[index]``; None = all.
+            to: Width of the padding; None = the largest of the chosen graphs.
+
+        Returns:
+            Node classes ``int64 [b, n]`` (-1 on padding, 0 where the set has no classes), the
+            symmetric matrix of edge classes ``int64 [b, n, n]`` (1 where the set has none), and
+            the mask ``bool [b, n]``.
+
+        Raises:
+            DataError: If a graph has more than ``to`` nodes.
+        """
+        g = self if index is None else self[index]
+        width = g.max_nodes if to is None else to
+        _refuse(
+            g.num_nodes > width,
+            f"has more nodes than the maximum of {width}",
+            "raise the maximum of the model, or leave large graphs out with "
+            "graphs[graphs.num_nodes <= maximum]",
+        )
+        b = len(g)
+        mask = np.arange(width)[None] < g.num_nodes[:, None]
+        nodes = np.full((b, width), -1, np.int64)
+        nodes[mask] = 0 if g.node_type is None else g.node_type
+        adj = np.zeros((b, width, width), np.int64)
+        owner = np.repeat(np.arange(b), g.num_edges)
+        u, v = g.edges[:, 0], g.edges[:, 1]
+        adj[owner, u, v] = adj[owner, v, u] = 1 if g.edge_type is None else g.edge_type
+        return nodes, adj, mask
+
+    def validate(self) -> Graphs:
+        """Checks the content (not only the shapes) and returns the set itself.
+
+        Raises:
+            DataError: If a graph has no node, a self-loop, a repeated edge, edges that are not
+                sorted with ``u < v``, or a node id out of range; the message names the graph.
+        """
+        _refuse(self.num_nodes < 1, "has no node", "leave empty graphs out")
+        owner = np.repeat(np.arange(len(self)), self.num_edges)
+        u, v = self.edges[:, 0].astype(np.int64), self.edges[:, 1].astype(np.int64)
+
+        def refuse(bad: NDArray[np.bool_], what: str, cure: str) -> None:
+            flags = np.zeros(len(self), bool)
+            flags[owner[bad]] = True
+            _refuse(flags, what, cure)
+
+        refuse(u == v, "has a self-loop", "remove loops, networkx: remove_edges_from(selfloop_edges)")
+        refuse(
+            (np.minimum(u, v) < 0) | (np.maximum(u, v) >= self.num_nodes[owner]),
+            "has an edge to a node that does not exist",
+            "node ids must lie in 0 .. num_nodes - 1 of their own graph",
+        )
+        refuse(u > v, "has an edge with u > v", "pack it with Graphs.from_lists")
+        rank = (owner * (self.max_nodes + 1) + u) * (self.max_nodes + 1) + v
+        step = np.diff(rank, prepend=-1)
+        refuse(step == 0, "has a repeated edge", "give each undirected edge once")
+        refuse(step < 0, "has unsorted edges", "pack it with Graphs.from_lists")
+        return self
+
+    # -- storage ----------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        names = ("num_nodes", "edge_ptr", "edges", "node_type", "edge_type")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+    def sha256(self) -> str:
+        """Hash of the content, equal on every machine."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | Path) -> Path:
+        """Writes an uncompressed ``.npz`` under a temporary name, then renames it."""
+        return write_arrays(Path(path), self._arrays())
+
+    @classmethod
+    def load(cls, path: str | Path, *, mmap: bool = True) -> Graphs:
+        """Reads what :meth:`save` wrote, or any npz with these arrays.
+
+        Args:
+            path: The file.
+            mmap: Map the arrays instead of reading them (compressed files are always read).
+
+        Raises:
+            DataError: If the file is missing, truncated, or lacks an array.
+        """
+        arrays = read_arrays(Path(path), mmap=mmap)
+        for name in ("num_nodes", "edge_ptr", "edges"):
+            if name not in arrays:
+                raise DataError(
+                    f"{path} holds no array {name!r} (found: {', '.join(sorted(arrays))}): it is "
+                    "not a packed set of graphs; write one with Graphs.save"
+                )
+        return cls(
+            arrays["num_nodes"].astype(np.int64, copy=False),
+            arrays["edge_ptr"].astype(np.int64, copy=False),
+            arrays["edges"].astype(np.int32, copy=False),
+            arrays.get("node_type"),
+            arrays.get("edge_type"),
+        )
+
+
+def concat(parts: Sequence[Graphs]) -> Graphs:
+    """Joins sets of graphs, in order.
+
+    Raises:
+        DataError: If only some of the sets have node or edge classes.
+    """
+    parts = [p for p in parts if len(p)] or list(parts[:1])
+    if not parts:
+        return Graphs.empty()
+    classes: dict[str, NDArray[np.int8] | None] = {}
+    for name in ("node_type", "edge_type"):
+        arrays = [getattr(p, name) for p in parts]
+        if any(a is None for a in arrays) and not all(a is None for a in arrays):
+            raise DataError(f"only some of the sets to join have {name}: drop it or add it to all")
+        classes[name] = None if arrays[0] is None else np.concatenate(arrays)
+    return Graphs(
+        np.concatenate([p.num_nodes for p in parts]),
+        _pointer(np.concatenate([p.num_edges for p in parts])),
+        np.concatenate([p.edges for p in parts]),
+        **classes,
+    )
+
+
+def _whole_numbers(name: str, value: ArrayLike) -> NDArray[Any]:
+    """An integer array, or a DataError that names the first graph with another value."""
+    array = np.asarray(value)
+    if array.dtype.kind in "biu":
+        return array.astype(np.int64)
+    if array.dtype.kind != "f":
+        raise ArgumentError(f"{name} must be an array of whole numbers, found {array.dtype}")
+    bad = ~np.isfinite(array)
+    rest = tuple(range(1, array.ndim))
+    _refuse(bad.any(rest), f"has NaN or infinite values in {name}", "drop or mend this graph")
+    _refuse(
+        (array != np.rint(array)).any(rest),
+        f"has values in {name} that are not whole numbers",
+        "round or threshold them first, or use quantise of the model",
+    )
+    return array.astype(np.int64)
+
+
+def _refuse(bad: NDArray[np.bool_], what: str, cure: str) -> None:
+    if bad.any():
+        hits = np.flatnonzero(bad)
+        more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
+        raise DataError(f"graph {hits[0]}{more} {what}: {cure}")
+
+
+@dataclass(frozen=True, eq=False)
+class Strings(Sequence[str]):
+    """A read-only list of ASCII strings in two arrays, memory-mappable.
+
+    Attributes:
+        text: All characters, ``uint8 [total]``.
+        ptr: Where each string starts, ``int64 [count + 1]``.
+    """
+
+    text: NDArray[np.uint8]
+    ptr: Int
+
+    @classmethod
+    def pack(cls, items: Iterable[str]) -> Strings:
+        """Packs ASCII strings."""
+        raw = [s.encode("ascii") for s in items]
+        lengths = np.asarray([len(r) for r in raw], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(raw), np.uint8), _pointer(lengths))
+
+    def __len__(self) -> int:
+        return len(self.ptr) - 1
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        k = range(len(self))[int(i)]
+        return self.text[int(self.ptr[k]) : int(self.ptr[k + 1])].tobytes().decode("ascii")
+
+    def __iter__(self) -> Iterator[str]:
+        whole = self.text.tobytes().decode("ascii")
+        bounds = self.ptr.tolist()
+        return (whole[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named set of graphs with its splits and the card that describes it.
+
+    Attributes:
+        name: Name under which :func:`graphdiff.data.load` finds it.
+        graphs: All graphs that could be read.
+        splits: Index arrays ``int64`` into ``graphs``, by name ("train", "test", ...).
+        atoms: Element of each node class for molecules, else None.
+        smiles: SMILES of each graph for molecules, else None.
+        card: Source, licence, citation, counts, checksums; ``card["failures"]`` lists every
+            molecule that could not be read as (index in the file, reason).
+    """
+
+    name: str
+    graphs: Graphs
+    splits: Mapping[str, Int]
+    atoms: tuple[str, ...] | None = None
+    smiles: Sequence[str] | None = None
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.graphs):
+            raise DataError(
+                f"data set {self.name!r} is empty: no graph was read; check the file it was "
+                "built from"
+            )
+        for split, index in self.splits.items():
+            if len(index) and (index.min() < 0 or index.max() >= len(self.graphs)):
+                raise DataError(
+                    f"split {split!r} of {self.name!r} points at graph {int(index.max())}, but the "
+                    f"set has {len(self.graphs)}: the split belongs to another version of the set"
+                )
+
+    def _index(self, split: str) -> Int:
+        if split not in self.splits:
+            raise ArgumentError(
+                f"data set {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}"
+            )
+        return self.splits[split]
+
+    def split(self, name: str) -> Graphs:
+        """The graphs of one split."""
+        return self.graphs[self._index(name)]
+
+    def split_smiles(self, name: str) -> list[str]:
+        """The SMILES of one split, in its order.
+
+        Raises:
+            ArgumentError: If the set has no SMILES.
+        """
+        if self.smiles is None:
+            raise ArgumentError(f"data set {self.name!r} holds no molecules, hence no SMILES")
+        return [self.smiles[int(i)] for i in self._index(name)]
+
+    def fingerprint(self, split: str) -> dict[str, Any]:
+        """What identifies a split: name, split, number of graphs, sha256 of their content."""
+        graphs = self.split(split)
+        return {"name": self.name, "split": split, "n": len(graphs), "sha256": graphs.sha256()}

@@ -1,0 +1,1 @@
+"""Diffusion on graphs and molecules."""
