@@ -1,0 +1,132 @@
+"""The losses between two log records, kept on the device until the record is due."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from graphdiff.train.engine import Engine
+
+__all__ = ["Record", "Window"]
+
+MEMORY = 0.9  # of the running average of a component's loss, per record
+
+
+@dataclass(frozen=True)
+class Record:
+    """What happened between two log records; losses are means over steps."""
+
+    steps: int
+    examples: int
+    epoch: int
+    lr: float
+    seconds: float
+    losses: dict[str, float]
+    norms: dict[str, float]
+    batches: list[dict[str, Any]]
+
+    def problem(self, averages: dict[str, float], factor: float | None) -> str | None:
+        """What is wrong with the losses, naming step, component and examples; ``None`` if nothing.
+
+        ``averages`` are running means of the absolute losses of earlier records.
+        """
+        for batch in self.batches:
+            for name, value in batch["loss"].items():
+                if not math.isfinite(value):
+                    return f"{_place(batch, name)} is {value}, expected a finite number"
+                usual = averages.get(name)
+                if factor is not None and usual and abs(value) > factor * usual:
+                    return (
+                        f"{_place(batch, name)} is {value:.4g}, more than "
+                        f"train.max_loss_factor={factor:g} times its average {usual:.4g}"
+                    )
+            for name, value in batch["grad_norm"].items():
+                if not math.isfinite(value):
+                    return (
+                        f"the gradient norm of group {name!r} at step {batch['step']} "
+                        f"(examples {_some(batch['examples'])}) is {value}, expected a finite number"
+                    )
+        return None
+
+    def update(self, averages: dict[str, float]) -> None:
+        """Move the running means."""
+        for name, value in self.losses.items():
+            old = averages.get(name, abs(value))
+            averages[name] = MEMORY * old + (1 - MEMORY) * abs(value)
+
+
+class Window:
+    """Collects steps; nothing is copied from the device before :meth:`close`."""
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self._began = time.perf_counter()
+        self._names: list[str] = []
+        self._losses: list[Tensor] = []
+        self._norms: list[dict[str, Tensor]] = []
+        self._index: list[Tensor] = []
+        self._lr = 0.0
+        self._epoch = 0
+
+    def add(
+        self,
+        names: list[str],
+        losses: Tensor,
+        norms: dict[str, Tensor],
+        index: Tensor,
+        lr: float,
+        epoch: int,
+    ) -> None:
+        """Add one step: this rank's part of the mean losses, and what the batch was."""
+        self._names = names
+        self._losses.append(losses)
+        self._norms.append(norms)
+        self._index.append(index)
+        self._lr, self._epoch = lr, epoch
+
+    def close(self, engine: Engine) -> Record:
+        """Read everything (one synchronisation) and sum the losses over the ranks."""
+        losses = engine.sum(torch.stack(self._losses)).double().cpu()
+        groups = list(self._norms[0])
+        norms = torch.stack([torch.stack([n[g] for g in groups]) for n in self._norms])
+        norms = norms.double().cpu()
+        seconds = time.perf_counter() - self._began
+        batches = [
+            {
+                "step": self._first + place + 1,
+                "examples": index.tolist(),
+                "loss": dict(zip(self._names, loss, strict=True)),
+                "grad_norm": dict(zip(groups, norm, strict=True)),
+            }
+            for place, (index, loss, norm) in enumerate(
+                zip(self._index, losses.tolist(), norms.tolist(), strict=True)
+            )
+        ]
+        return Record(
+            steps=len(batches),
+            examples=sum(len(index) for index in self._index),
+            epoch=self._epoch,
+            lr=self._lr,
+            seconds=seconds,
+            losses=dict(zip(self._names, losses.mean(0).tolist(), strict=True)),
+            norms=dict(zip(groups, norms.mean(0).tolist(), strict=True)),
+            batches=batches,
+        )
+
+
+def _place(batch: dict[str, Any], name: str) -> str:
+    return (
+        f"the loss of component {name!r} at step {batch['step']} "
+        f"(examples {_some(batch['examples'])})"
+    )
+
+
+def _some(ids: list[int], count: int = 8) -> str:
+    shown = ", ".join(map(str, ids[:count]))
+    return f"{shown} and {len(ids) - count} more" if len(ids) > count else shown
