@@ -25,7 +25,7 @@ from graphdiff.core.process import Process
 from graphdiff.core.program import Carry, Program, Solver
 from graphdiff.core.rng import Key
 from graphdiff.core.schedule import Schedule
-from graphdiff.core.space import Space
+from graphdiff.core.space import Space, Symmetric
 
 __all__ = ["Langevin", "PredictorCorrector"]
 
@@ -73,18 +73,22 @@ class LangevinTable:
 
     def step_size(self, i: int, grad: Tensor, mask: Tensor | None) -> Tensor:
         """Step of each sample from its own score and the expected norm of its noise, ``[b]``."""
-        count = self.space.count(tuple(grad.shape), mask).to(grad.dtype)
-        power = self.space.sum(grad * grad, mask)
-        return self.factor[i] * count / torch.clamp(power, min=self.floor[i] * count.clamp(min=1.0))
+        # Score and noise fill the same places of the full tensor, so that a pair of nodes which
+        # the tensor holds twice cancels in the ratio of their norms, but not in the number of
+        # coordinates.
+        copies = 2 if isinstance(self.space, Symmetric) else 1
+        power = grad.flatten(1).square().sum(1)
+        if mask is None:
+            full = copies * float(self.space.count((1, *grad.shape[1:]), None))
+            return (self.factor[i] * full) / power.clamp(min=self.floor[i] * full)
+        noise = (copies * self.space.count(tuple(grad.shape), mask)).to(grad.dtype)
+        return self.factor[i] * noise / torch.maximum(power, self.floor[i] * noise.clamp(min=1.0))
 
-    def batch_step_size(
-        self, i: int, grad: Tensor, noise: Tensor, mask: Tensor | None
-    ) -> Tensor:
+    def batch_step_size(self, i: int, grad: Tensor, noise: Tensor) -> Tensor:
         """The one step of the whole batch from mean norms of score and drawn noise, ``[]``."""
         size = math.sqrt(self.floor[i])
-        grad_norm = self.space.sum(grad * grad, mask).sqrt().mean().clamp(min=size)
-        noise_norm = self.space.sum(noise * noise, mask).sqrt().mean()
-        return self.factor[i] * (noise_norm / grad_norm).square()
+        grad_norm = grad.flatten(1).norm(dim=1).mean().clamp(min=size)
+        return self.factor[i] * (noise.flatten(1).norm(dim=1).mean() / grad_norm).square()
 
     def moved(
         self, i: int, x: Tensor, grad: Tensor, mask: Tensor | None, key: Key
@@ -96,7 +100,7 @@ class LangevinTable:
         """
         if self.norm == "batch":
             noise = self.space.normal(key, tuple(x.shape), mask, dtype=x.dtype)
-            step = self.batch_step_size(i, grad, noise, mask)
+            step = self.batch_step_size(i, grad, noise)
             return x + step * grad + (torch.sqrt(2.0 * step) * self.scale) * noise, 0.0
         step = self.step_size(i, grad, mask)
         mean = x + step.view(-1, *[1] * (x.dim() - 1)) * grad

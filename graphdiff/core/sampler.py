@@ -1,0 +1,387 @@
+r"""The one sampling loop of graphdiff.
+
+A sampler joins a product process, a solver for each component and a grid of times. In step ``i`` it
+asks the denoiser once in each stage for the clean data of *all* components, hands the answer to the
+programs of the components, and draws the kernels :math:`q(x' \mid x, \hat x_0)` they return in one
+call. It knows no modality: graphs, images, token strings and mixtures of them run through it.
+
+Noise of sample ``b`` in stage ``j`` of step ``i`` is
+``Key(seed, ids[b], step=1 + i * stages + j, stream=component)`` and the prior is step 0: batch,
+order, padding, threads and resuming change nothing. Nothing inside a step waits for a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from graphdiff.core.checks import check_answer, check_finite, check_template
+from graphdiff.core.errors import ArgumentError
+from graphdiff.core.kernel import Delta, Kernel, sample_all
+from graphdiff.core.process import Product
+from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.rng import Key, stream_id
+from graphdiff.core.state import State
+from graphdiff.core.times import Times
+
+if TYPE_CHECKING:
+    from graphdiff.core.denoiser import DenoiserFunction
+
+__all__ = ["Compiled", "Sampler", "Slot", "Step", "Times"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One network evaluation of a step.
+
+    Attributes:
+        time: clock time at which the denoiser is asked.
+        noise: step number of the noise key.
+        parts: component, and the stage of its program, of those that move; the others rest.
+    """
+
+    time: float
+    noise: int
+    parts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a sampler computes once: grid, programs and the evaluations of every step."""
+
+    times: tuple[float, ...]
+    programs: dict[str, Program]
+    slots: tuple[tuple[Slot, ...], ...]
+    streams: dict[str, int]
+
+    @property
+    def network_calls(self) -> int:
+        """Network evaluations of a whole chain."""
+        return sum(len(slots) for slots in self.slots)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The chain after step ``index``, from which it can be resumed.
+
+    Attributes:
+        index: number of the step, from 0.
+        t: time at which the step began.
+        s: time at which ``state`` is.
+        state: the batch at time ``s``.
+        x0: last prediction of the clean data in this step.
+        kernels: distributions that the components which moved in the last stage were drawn from.
+        carry: what the programs remember.
+        calls: network evaluations so far.
+        total: number of steps of the chain.
+        seed: seed of the chain.
+    """
+
+    index: int
+    t: float
+    s: float
+    state: State
+    x0: Mapping[str, Tensor]
+    kernels: Mapping[str, Kernel]
+    carry: Mapping[str, Carry]
+    calls: int
+    total: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tensors and numbers only: what ``torch.save`` writes and ``weights_only=True`` reads.
+
+        The kernels are left out, because nothing that follows depends on them.
+        """
+        return {
+            "index": self.index,
+            "t": self.t,
+            "s": self.s,
+            "values": dict(self.state.values),
+            "masks": dict(self.state.masks),
+            "ids": self.state.ids,
+            "x0": dict(self.x0),
+            "carry": {name: list(carry) for name, carry in self.carry.items()},
+            "calls": self.calls,
+            "total": self.total,
+            "seed": self.seed,
+        }
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Step:
+        """The step that :meth:`to_dict` wrote, without its kernels.
+
+        Raises:
+            ArgumentError: if an entry is missing.
+        """
+        names = ("index", "t", "s", "values", "masks", "ids", "x0", "carry", "calls", "total", "seed")
+        missing = [name for name in names if name not in data]
+        if missing:
+            raise ArgumentError(
+                f"a saved step lacks {', '.join(missing)}; found {', '.join(sorted(data))}; pass what "
+                "Step.to_dict returned"
+            )
+        return Step(
+            index=int(data["index"]),
+            t=float(data["t"]),
+            s=float(data["s"]),
+            state=State(dict(data["values"]), dict(data["masks"]), data["ids"]),
+            x0=dict(data["x0"]),
+            kernels={},
+            carry={name: tuple(carry) for name, carry in data["carry"].items()},
+            calls=int(data["calls"]),
+            total=int(data["total"]),
+            seed=int(data["seed"]),
+        )
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A product process, a solver for each component, and a grid of times.
+
+    Attributes:
+        process: the noise process of each component.
+        solvers: the solver of each component, or one for all.
+        times: the grid.
+
+    Raises:
+        ArgumentError: if the solvers do not match the components.
+    """
+
+    process: Product
+    solvers: Mapping[str, Solver] | Solver
+    times: Times = field(default_factory=lambda: Times(100))
+
+    def __post_init__(self) -> None:
+        if isinstance(self.solvers, Solver):
+            return
+        names, given = set(self.process.parts), set(self.solvers)
+        if names != given:
+            raise ArgumentError(
+                f"solvers are given for {', '.join(sorted(given)) or 'nothing'}, but the process has "
+                f"the components {', '.join(sorted(names))}; give one solver for each, or one for all"
+            )
+
+    @cached_property
+    def _compiled(self) -> Compiled:
+        # Two threads may both compute it; the results are equal and immutable.
+        parts = self.process.parts
+        times = self.times.grid(self.process)
+        programs = {
+            name: (self.solvers if isinstance(self.solvers, Solver) else self.solvers[name]).compile(
+                part, times
+            )
+            for name, part in parts.items()
+        }
+        streams = {name: stream_id(name) for name in parts}
+        if len(set(streams.values())) < len(streams):
+            raise ArgumentError(
+                f"two of the component names {', '.join(parts)} share a noise stream; rename one"
+            )
+        stages = max(program.stages for program in programs.values())
+        slots = tuple(_slots(programs, i, stages) for i in range(len(times) - 1))
+        return Compiled(times, programs, slots, streams)
+
+    def compile(self) -> Compiled:
+        """Grid, programs and evaluations; computed once and kept.
+
+        Raises:
+            ArgumentError: if a solver does not fit its process, or if two programs ask the network
+                at different times in the same stage.
+        """
+        return self._compiled
+
+    @property
+    def network_calls(self) -> int:
+        """Network evaluations of a whole chain."""
+        return self._compiled.network_calls
+
+    def steps(
+        self,
+        denoiser: DenoiserFunction,
+        template: State,
+        *,
+        seed: int,
+        cond: Any = None,
+        resume: Step | None = None,
+        grad: bool = False,
+    ) -> Iterator[Step]:
+        """Yield the chain step by step.
+
+        Args:
+            denoiser: ``(state, t, cond) -> {component: clean data}``; ``t`` is ``[b]``, expanded
+                from one number.
+            template: a state that gives shapes, dtypes, device, masks and ids.
+            seed: seed of all noise.
+            cond: handed to the denoiser.
+            resume: continue after this step; the chain is then bit-equal to one never stopped.
+            grad: record gradients through the steps.
+
+        Raises:
+            ArgumentError: if the template does not fit the process, the denoiser answers with wrong
+                components, shapes or dtypes, or its answers are not finite (checked once, in the
+                end, so that no step waits for the device).
+        """
+        plan = self._compiled
+        check_template(self.process, template)
+        if resume is None:
+            key = Key(seed, template.ids)
+            with torch.set_grad_enabled(grad):
+                state = self.process.prior(template, key)
+                carry = {name: p.start(state[name]) for name, p in plan.programs.items()}
+            return self._chain(denoiser, state, carry, 0, 0, seed, cond, grad)
+        _check_resume(resume, template, plan, seed)
+        first, calls = resume.index + 1, resume.calls
+        return self._chain(
+            denoiser, resume.state, dict(resume.carry), first, calls, seed, cond, grad
+        )
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        template: State,
+        *,
+        seed: int,
+        cond: Any = None,
+        on_step: Callable[[Step], None] | None = None,
+        grad: bool = False,
+    ) -> State:
+        """Run the whole chain and return its last state; see :meth:`steps`.
+
+        ``on_step`` is called after every step.
+        """
+        state = template
+        for step in self.steps(denoiser, template, seed=seed, cond=cond, grad=grad):
+            state = step.state
+            if on_step is not None:
+                on_step(step)
+        return state
+
+    def _chain(
+        self,
+        denoiser: DenoiserFunction,
+        state: State,
+        carry: dict[str, Carry],
+        first: int,
+        calls: int,
+        seed: int,
+        cond: Any,
+        grad: bool,
+    ) -> Iterator[Step]:
+        plan, total = self._compiled, len(self._compiled.slots)
+        programs, streams, times = plan.programs, plan.streams, plan.times
+        key = Key(seed, state.ids)
+        clock = iter(_clock(plan, first, state))
+        masks = {name: state.mask(name) for name in programs}
+        failed: dict[str, Tensor] = {}
+        checked = False
+        for i in range(first, total):
+            x0: Mapping[str, Tensor] = {}
+            kernels: dict[str, Kernel] = {}
+            carry = dict(carry)
+            with torch.set_grad_enabled(grad):
+                for slot in plan.slots[i]:
+                    x0 = denoiser(state, next(clock), cond)
+                    calls += 1
+                    if not checked:
+                        check_answer(self.process, state, x0)
+                        checked = True
+                    noise = key.at(step=slot.noise)
+                    values, kernels = state.values, {}
+                    for name, stage in slot.parts:
+                        kernels[name], carry[name] = programs[name].update(
+                            i,
+                            stage,
+                            values[name],
+                            x0[name],
+                            masks[name],
+                            carry[name],
+                            noise.at(stream=streams[name]),
+                        )
+                    state = state.replace(**_draw(kernels, noise))
+                    _note_nan(failed, values, x0)
+            if i == total - 1:
+                check_finite(state, failed)
+            yield Step(i, times[i], times[i + 1], state, x0, kernels, carry, calls, total, seed)
+
+
+def _draw(kernels: Mapping[str, Kernel], key: Key) -> dict[str, Tensor]:
+    """Draw all kernels, those that need noise in one call."""
+    fixed = {name: k.value for name, k in kernels.items() if isinstance(k, Delta)}
+    if len(fixed) == len(kernels):
+        return fixed
+    drawn = sample_all({n: k for n, k in kernels.items() if n not in fixed}, key)
+    return {**fixed, **drawn}
+
+
+def _note_nan(
+    failed: dict[str, Tensor], values: Mapping[str, Tensor], x0: Mapping[str, Tensor]
+) -> None:
+    """Remember, on the device, which samples got NaN logits.
+
+    A continuous value stays NaN once it is, so that only discrete components need a note.
+    """
+    for name, value in values.items():
+        if not value.is_floating_point() and name in x0:
+            now = x0[name].detach().isnan().flatten(1).any(1)
+            failed[name] = failed[name] | now if name in failed else now
+
+
+def _clock(plan: Compiled, first: int, state: State) -> list[Tensor]:
+    """Times of all evaluations from step ``first`` on, each ``[b]`` expanded from one number."""
+    dtypes = [v.dtype for v in state.values.values() if v.is_floating_point()]
+    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
+    times = [slot.time for slots in plan.slots[first:] for slot in slots]
+    table = torch.tensor(times, dtype=dtype, device=state.device)
+    return list(table[:, None].expand(-1, state.batch_size).unbind(0))
+
+
+def _slots(programs: Mapping[str, Program], i: int, stages: int) -> tuple[Slot, ...]:
+    """Lay the evaluations of all programs in step ``i`` over each other.
+
+    The program with the most evaluations sets the times; every other takes the latest slots that
+    have its times, so that a one-stage component moves together with the predictor of a
+    predictor-corrector, and with the first stage of Heun's method.
+    """
+    wanted: dict[str, list[tuple[int, float]]] = {}
+    for name, program in programs.items():
+        asked = [(stage, program.evaluate_at(i, stage)) for stage in range(program.stages)]
+        wanted[name] = [(stage, t) for stage, t in asked if t is not None]
+    lead = max(wanted, key=lambda name: len(wanted[name]))
+    clock = [t for _, t in wanted[lead]]
+    parts: list[list[tuple[str, int]]] = [[] for _ in clock]
+    for name, own in wanted.items():
+        below = len(clock)
+        for stage, t in reversed(own):
+            fits = [j for j in range(below) if clock[j] == t]
+            if not fits:
+                raise ArgumentError(
+                    f"in step {i} component {name!r} asks the network at {[u for _, u in own]} and "
+                    f"component {lead!r} at {clock}; these do not fit into common evaluations: give "
+                    "both components solvers of one family"
+                )
+            below = fits[-1]
+            parts[below].append((name, stage))
+    base = 1 + i * stages
+    return tuple(
+        Slot(t, base + j, tuple(sorted(own))) for j, (t, own) in enumerate(zip(clock, parts, strict=True))
+    )
+
+
+def _check_resume(step: Step, template: State, plan: Compiled, seed: int) -> None:
+    if step.seed != seed or step.total != len(plan.slots) or set(step.carry) != set(plan.programs):
+        raise ArgumentError(
+            f"the step to resume from belongs to a chain of seed {step.seed}, {step.total} steps and "
+            f"components {', '.join(sorted(step.carry))}; this one has seed {seed}, "
+            f"{len(plan.slots)} steps and components {', '.join(sorted(plan.programs))}; use the "
+            "sampler and seed that made it"
+        )
+    if not torch.equal(step.state.ids.cpu(), template.ids.cpu()):
+        raise ArgumentError(
+            "the step to resume from has other sample ids than the template; use the same template"
+        )
