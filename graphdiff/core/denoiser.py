@@ -5,17 +5,17 @@ A *denoiser* is any callable ``(state, t, cond) -> {name: x0}`` that answers wit
 discrete one. :class:`Denoiser` makes one from a network; its *parametrisations* say, component by
 component, what the raw output of the network means (:math:`D` is the clean data):
 
-====== ========================================== =====================================
-name   output                                     clean data
-====== ========================================== =====================================
-Eps    :math:`\varepsilon`                        :math:`(x - \sigma o) / \alpha`
-X0     :math:`D`                                  :math:`o`
-V      :math:`\alpha\varepsilon - \sigma D`       :math:`(\alpha x - \sigma o) / (\alpha^2 + \sigma^2)`
-Score  :math:`\nabla \log p_t`                    :math:`(x + \sigma^2 o) / \alpha`
-EDM    :math:`F` of Karras et al.                 :math:`c_{skip} x + c_{out} o`
-Logits logits of the clean class                  :math:`o`
-Subs   logits of the clean class, mask excluded   :math:`o` where masked, else the token
-====== ========================================== =====================================
+====== ==================================== ==================================================
+name   output :math:`o`                     clean data
+====== ==================================== ==================================================
+Eps    :math:`\varepsilon`                  :math:`(x - \sigma o) / \alpha`
+X0     :math:`D`                            :math:`o`
+V      :math:`\alpha\varepsilon - \sigma D` :math:`(\alpha x - \sigma o)/(\alpha^2 + \sigma^2)`
+Score  :math:`\nabla \log p_t`              :math:`(x + \sigma^2 o) / \alpha`
+EDM    :math:`F` of Karras et al.           :math:`c_{skip} x + c_{out} o`
+Logits logits of the clean class            :math:`o`
+Subs   the same, mask excluded              :math:`o` where masked, else the visible token
+====== ==================================== ==================================================
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class Gaussian(Process):
         return self.weight(t).to(device=error.device, dtype=error.dtype) * error / count
 
     def weight(self, t: Tensor | float) -> Tensor:
-        """What a squared error of ``x0`` is multiplied by at clock ``t``; float64, shape of ``t``."""
+        """Factor of a squared error of ``x0`` at clock ``t``; float64, shape of ``t``."""
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         if self.weighting == "x0":
             return torch.ones_like(alpha)

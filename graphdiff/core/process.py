@@ -65,7 +65,7 @@ class Process(ABC):
     def loss(
         self, x0_pred: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Training loss ``[b]`` of the prediction ``x0_pred`` made from ``x_t`` at ``t`` ``[b]``."""
+        """Training loss ``[b]`` of ``x0_pred``, predicted from ``x_t`` at clock ``t`` ``[b]``."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import final
 
@@ -111,7 +112,7 @@ class Schedule(ABC):
         return torch.where(target <= self.log_snr(1.0), torch.ones_like(target), t)
 
     @staticmethod
-    def _jvp(function: object, t: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _jvp(function: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
         clock = _clock(t).clamp(min=_EDGE)
         value, slope = torch.func.jvp(function, (clock,), (torch.ones_like(clock),))  # type: ignore[no-untyped-call]
         return value, slope
@@ -126,7 +127,8 @@ def _beta_integral(t: Tensor, low: float, high: float) -> Tensor:
 class VP(Schedule):
     """Variance preserving, linear rate (Song et al., 2021, arXiv 2011.13456, eq. 32).
 
-    ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)``, ``B = beta_min t + (beta_max - beta_min)t²/2``.
+    ``alpha = exp(-B/2)``, ``sigma^2 = 1 - exp(-B)``, with the integrated rate
+    ``B = beta_min t + (beta_max - beta_min) t^2 / 2``.
     """
 
     beta_min: float = 0.1
