@@ -32,7 +32,8 @@ def check_template(process: Product, template: State) -> None:
     wanted, found = set(process.parts), set(template.values)
     if wanted != found:
         raise ArgumentError(
-            f"the template has the components {', '.join(sorted(found)) or 'none'}, but the process "
+            f"the template has the components {', '.join(sorted(found)) or 'none'}, but the "
+            "process "
             f"has {', '.join(sorted(wanted))}; give exactly these"
         )
     if template.batch_size == 0:
@@ -44,12 +45,14 @@ def check_template(process: Product, template: State) -> None:
         part.space.size(tuple(value.shape))
         if classes_of(part) is None and not value.is_floating_point():
             raise ArgumentError(
-                f"component {name!r} is continuous and needs a floating dtype, found {value.dtype}; "
+                f"component {name!r} is continuous and needs a floating dtype, found "
+                f"{value.dtype}; "
                 "make the template with dtype=torch.float32"
             )
         if classes_of(part) is not None and value.dtype != torch.int64:
             raise ArgumentError(
-                f"component {name!r} is discrete and needs torch.int64, found {value.dtype}; make the "
+                f"component {name!r} is discrete and needs torch.int64, found {value.dtype}; make "
+                "the "
                 "template with dtype=torch.int64"
             )
 
@@ -57,12 +60,14 @@ def check_template(process: Product, template: State) -> None:
 def _check_component(name: str, value: Tensor, mask: Tensor | None, template: State) -> None:
     if value.device != template.device or (mask is not None and mask.device != template.device):
         raise ArgumentError(
-            f"component {name!r} or its mask is not on {template.device}, where the sample ids are; "
+            f"component {name!r} or its mask is not on {template.device}, where the sample ids "
+            "are; "
             "move the template with State.to(device)"
         )
     if mask is not None and mask.shape != value.shape[: mask.dim()]:
         raise ArgumentError(
-            f"the mask of component {name!r} has shape {tuple(mask.shape)}, which are not the leading "
+            f"the mask of component {name!r} has shape {tuple(mask.shape)}, which are not the "
+            "leading "
             f"axes of the component's {tuple(value.shape)}"
         )
 
@@ -77,7 +82,8 @@ def check_answer(process: Product, state: State, x0: Mapping[str, Tensor]) -> No
     """
     if not isinstance(x0, Mapping):
         raise ArgumentError(
-            f"the denoiser returned {type(x0).__name__}, expected a mapping from component to clean "
+            f"the denoiser returned {type(x0).__name__}, expected a mapping from component to "
+            "clean "
             "data; a bare network must be wrapped in graphdiff.core.denoiser.Denoiser"
         )
     missing = sorted(set(process.parts) - set(x0))
@@ -93,7 +99,8 @@ def check_answer(process: Product, state: State, x0: Mapping[str, Tensor]) -> No
         if tuple(answer.shape) != shape or not answer.is_floating_point():
             kind = "clean data" if classes is None else "logits"
             raise ArgumentError(
-                f"the denoiser answered {answer.dtype} of shape {tuple(answer.shape)} for component "
+                f"the denoiser answered {answer.dtype} of shape {tuple(answer.shape)} for "
+                "component "
                 f"{name!r}, expected floating {kind} of shape {shape}"
             )
         if answer.device != value.device:

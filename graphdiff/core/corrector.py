@@ -65,9 +65,7 @@ class LangevinTable:
         keep = retention(schedule, times, discretization)
         # A vanishing score would make the step infinite. The mean square of a score is about
         # 1 / (alpha^2 + sigma^2) for data of unit scale; a hundred-millionth of it is no score.
-        floor = tuple(
-            1e-8 / (a * a + v) for a, v in zip(score.alpha, score.variance, strict=True)
-        )
+        floor = tuple(1e-8 / (a * a + v) for a, v in zip(score.alpha, score.variance, strict=True))
         factor = tuple(2.0 * k * snr * snr for k in keep)
         return LangevinTable(score, factor, floor, scale, norm, gaussian_space)
 
@@ -80,7 +78,7 @@ class LangevinTable:
         power = grad.flatten(1).square().sum(1)
         if mask is None:
             full = copies * float(self.space.count((1, *grad.shape[1:]), None))
-            return (self.factor[i] * full) / power.clamp(min=self.floor[i] * full)
+            return (self.factor[i] * full) / power.clamp(min=self.floor[i] * max(full, 1.0))
         noise = (copies * self.space.count(tuple(grad.shape), mask)).to(grad.dtype)
         return self.factor[i] * noise / torch.maximum(power, self.floor[i] * noise.clamp(min=1.0))
 

@@ -85,7 +85,9 @@ def discrete_variance(schedule: VE, size: int, k: int) -> float:
     return (schedule.sigma_min * ratio ** (k / max(size - 1, 1))) ** 2
 
 
-def retention(schedule: Schedule, times: Sequence[float], discretization: int | None) -> list[float]:
+def retention(
+    schedule: Schedule, times: Sequence[float], discretization: int | None
+) -> list[float]:
     r"""Share of the signal variance that a forward step keeps, :math:`1-\beta_i` for VP, 1 for VE.
 
     Continuous: :math:`(\alpha_{t_i}/\alpha_{t_{i+1}})^2`. Published: the table ``1 - beta_k``.
@@ -125,7 +127,8 @@ class ScoreTable:
         for t, s in zip(times, sigma, strict=False):
             if not s > 0.0:
                 raise ArgumentError(
-                    f"the score is not defined at time {t:g}, where the noise is zero; let the grid "
+                    f"the score is not defined at time {t:g}, where the noise is zero; let the "
+                    "grid "
                     "end, not pass, there"
                 )
         return ScoreTable(tuple(alpha), tuple(s * s for s in sigma))
@@ -195,7 +198,9 @@ class Predictor(Solver, ABC):
                 f"{type(gaussian.schedule).__name__} on a grid from {times[0]:g} to {times[-1]:g} "
                 "(its drift diverges); start the grid below 1"
             )
-        clean = [c * a / v for (_, c, _), a, v in zip(rows, table.alpha, table.variance, strict=True)]
+        clean = [
+            c * a / v for (_, c, _), a, v in zip(rows, table.alpha, table.variance, strict=True)
+        ]
         state = [f - c / v for (f, c, _), v in zip(rows, table.variance, strict=True)]
         std = [s for _, _, s in rows]
         if self.denoise:

@@ -21,123 +21,20 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.checks import check_answer, check_finite, check_template
+from graphdiff.core.compiled import Compiled, Slot, slots_of
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.kernel import Delta, Kernel, sample_all
 from graphdiff.core.process import Product
-from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.program import Carry, Solver
 from graphdiff.core.rng import Key, stream_id
 from graphdiff.core.state import State
+from graphdiff.core.step import Step, check_resume
 from graphdiff.core.times import Times
 
 if TYPE_CHECKING:
     from graphdiff.core.denoiser import DenoiserFunction
 
 __all__ = ["Compiled", "Sampler", "Slot", "Step", "Times"]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One network evaluation of a step.
-
-    Attributes:
-        time: clock time at which the denoiser is asked.
-        noise: step number of the noise key.
-        parts: component, and the stage of its program, of those that move; the others rest.
-    """
-
-    time: float
-    noise: int
-    parts: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """What a sampler computes once: grid, programs and the evaluations of every step."""
-
-    times: tuple[float, ...]
-    programs: dict[str, Program]
-    slots: tuple[tuple[Slot, ...], ...]
-    streams: dict[str, int]
-
-    @property
-    def network_calls(self) -> int:
-        """Network evaluations of a whole chain."""
-        return sum(len(slots) for slots in self.slots)
-
-
-@dataclass(frozen=True)
-class Step:
-    """The chain after step ``index``, from which it can be resumed.
-
-    Attributes:
-        index: number of the step, from 0.
-        t: time at which the step began.
-        s: time at which ``state`` is.
-        state: the batch at time ``s``.
-        x0: last prediction of the clean data in this step.
-        kernels: distributions that the components which moved in the last stage were drawn from.
-        carry: what the programs remember.
-        calls: network evaluations so far.
-        total: number of steps of the chain.
-        seed: seed of the chain.
-    """
-
-    index: int
-    t: float
-    s: float
-    state: State
-    x0: Mapping[str, Tensor]
-    kernels: Mapping[str, Kernel]
-    carry: Mapping[str, Carry]
-    calls: int
-    total: int
-    seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Tensors and numbers only: what ``torch.save`` writes and ``weights_only=True`` reads.
-
-        The kernels are left out, because nothing that follows depends on them.
-        """
-        return {
-            "index": self.index,
-            "t": self.t,
-            "s": self.s,
-            "values": dict(self.state.values),
-            "masks": dict(self.state.masks),
-            "ids": self.state.ids,
-            "x0": dict(self.x0),
-            "carry": {name: list(carry) for name, carry in self.carry.items()},
-            "calls": self.calls,
-            "total": self.total,
-            "seed": self.seed,
-        }
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Step:
-        """The step that :meth:`to_dict` wrote, without its kernels.
-
-        Raises:
-            ArgumentError: if an entry is missing.
-        """
-        names = ("index", "t", "s", "values", "masks", "ids", "x0", "carry", "calls", "total", "seed")
-        missing = [name for name in names if name not in data]
-        if missing:
-            raise ArgumentError(
-                f"a saved step lacks {', '.join(missing)}; found {', '.join(sorted(data))}; pass what "
-                "Step.to_dict returned"
-            )
-        return Step(
-            index=int(data["index"]),
-            t=float(data["t"]),
-            s=float(data["s"]),
-            state=State(dict(data["values"]), dict(data["masks"]), data["ids"]),
-            x0=dict(data["x0"]),
-            kernels={},
-            carry={name: tuple(carry) for name, carry in data["carry"].items()},
-            calls=int(data["calls"]),
-            total=int(data["total"]),
-            seed=int(data["seed"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -163,8 +60,10 @@ class Sampler:
         names, given = set(self.process.parts), set(self.solvers)
         if names != given:
             raise ArgumentError(
-                f"solvers are given for {', '.join(sorted(given)) or 'nothing'}, but the process has "
-                f"the components {', '.join(sorted(names))}; give one solver for each, or one for all"
+                f"solvers are given for {', '.join(sorted(given)) or 'nothing'}, but the process "
+                "has "
+                f"the components {', '.join(sorted(names))}; give one solver for each, or one for "
+                "all"
             )
 
     @cached_property
@@ -172,11 +71,10 @@ class Sampler:
         # Two threads may both compute it; the results are equal and immutable.
         parts = self.process.parts
         times = self.times.grid(self.process)
+        shared = self.solvers if isinstance(self.solvers, Solver) else None
+        solvers = {} if isinstance(self.solvers, Solver) else self.solvers
         programs = {
-            name: (self.solvers if isinstance(self.solvers, Solver) else self.solvers[name]).compile(
-                part, times
-            )
-            for name, part in parts.items()
+            name: (shared or solvers[name]).compile(part, times) for name, part in parts.items()
         }
         streams = {name: stream_id(name) for name in parts}
         if len(set(streams.values())) < len(streams):
@@ -184,7 +82,7 @@ class Sampler:
                 f"two of the component names {', '.join(parts)} share a noise stream; rename one"
             )
         stages = max(program.stages for program in programs.values())
-        slots = tuple(_slots(programs, i, stages) for i in range(len(times) - 1))
+        slots = tuple(slots_of(programs, i, stages) for i in range(len(times) - 1))
         return Compiled(times, programs, slots, streams)
 
     def compile(self) -> Compiled:
@@ -235,7 +133,7 @@ class Sampler:
                 state = self.process.prior(template, key)
                 carry = {name: p.start(state[name]) for name, p in plan.programs.items()}
             return self._chain(denoiser, state, carry, 0, 0, seed, cond, grad)
-        _check_resume(resume, template, plan, seed)
+        check_resume(resume, template, plan, seed)
         first, calls = resume.index + 1, resume.calls
         return self._chain(
             denoiser, resume.state, dict(resume.carry), first, calls, seed, cond, grad
@@ -339,49 +237,3 @@ def _clock(plan: Compiled, first: int, state: State) -> list[Tensor]:
     times = [slot.time for slots in plan.slots[first:] for slot in slots]
     table = torch.tensor(times, dtype=dtype, device=state.device)
     return list(table[:, None].expand(-1, state.batch_size).unbind(0))
-
-
-def _slots(programs: Mapping[str, Program], i: int, stages: int) -> tuple[Slot, ...]:
-    """Lay the evaluations of all programs in step ``i`` over each other.
-
-    The program with the most evaluations sets the times; every other takes the latest slots that
-    have its times, so that a one-stage component moves together with the predictor of a
-    predictor-corrector, and with the first stage of Heun's method.
-    """
-    wanted: dict[str, list[tuple[int, float]]] = {}
-    for name, program in programs.items():
-        asked = [(stage, program.evaluate_at(i, stage)) for stage in range(program.stages)]
-        wanted[name] = [(stage, t) for stage, t in asked if t is not None]
-    lead = max(wanted, key=lambda name: len(wanted[name]))
-    clock = [t for _, t in wanted[lead]]
-    parts: list[list[tuple[str, int]]] = [[] for _ in clock]
-    for name, own in wanted.items():
-        below = len(clock)
-        for stage, t in reversed(own):
-            fits = [j for j in range(below) if clock[j] == t]
-            if not fits:
-                raise ArgumentError(
-                    f"in step {i} component {name!r} asks the network at {[u for _, u in own]} and "
-                    f"component {lead!r} at {clock}; these do not fit into common evaluations: give "
-                    "both components solvers of one family"
-                )
-            below = fits[-1]
-            parts[below].append((name, stage))
-    base = 1 + i * stages
-    return tuple(
-        Slot(t, base + j, tuple(sorted(own))) for j, (t, own) in enumerate(zip(clock, parts, strict=True))
-    )
-
-
-def _check_resume(step: Step, template: State, plan: Compiled, seed: int) -> None:
-    if step.seed != seed or step.total != len(plan.slots) or set(step.carry) != set(plan.programs):
-        raise ArgumentError(
-            f"the step to resume from belongs to a chain of seed {step.seed}, {step.total} steps and "
-            f"components {', '.join(sorted(step.carry))}; this one has seed {seed}, "
-            f"{len(plan.slots)} steps and components {', '.join(sorted(plan.programs))}; use the "
-            "sampler and seed that made it"
-        )
-    if not torch.equal(step.state.ids.cpu(), template.ids.cpu()):
-        raise ArgumentError(
-            "the step to resume from has other sample ids than the template; use the same template"
-        )

@@ -6,8 +6,8 @@ All grids descend in float64 from ``start`` to ``end`` in ``n`` steps:
 * ``log_snr``: equal steps of :math:`\log(\alpha^2/\sigma^2)` (Lu et al., 2206.00927);
 * ``karras``: equal steps of :math:`(\sigma/\alpha)^{1/\rho}` (Karras et al., 2206.00364, eq. 5);
 * ``published``: the loop of the score-SDE family and GDSS, which takes a step at *every* one of
-  the ``n`` times ``linspace(start, end, n)``, the last one included. The grid is these n times and a
-  final 0, so n evaluations belong to n times;
+  the ``n`` times ``linspace(start, end, n)``, the last one included. The grid is these n times
+  and a final 0, so n evaluations belong to n times;
 * ``explicit``: the numbers in ``values``.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
@@ -43,7 +44,7 @@ class Times:
             lands on its last prediction.
         rho: exponent of ``karras``.
         values: the times of ``explicit``; give ``n = len(values) - 1``.
-        component: whose schedule ``log_snr`` and ``karras`` read; needed when a product has several.
+        component: whose schedule ``log_snr`` and ``karras`` read, if a product has several.
 
     Raises:
         ArgumentError: if the numbers make no descending grid in [0, 1].
@@ -120,7 +121,8 @@ class Times:
         if not all(math.isfinite(e) for e in ends):
             raise ArgumentError(
                 f"Times(kind={self.kind!r}) needs a finite log-SNR at both ends, found {ends[0]:g} "
-                f"at {self.start:g} and {ends[1]:g} at {self.end:g}; move the end that is infinite, "
+                f"at {self.start:g} and {ends[1]:g} at {self.end:g}; move the end that is "
+                "infinite, "
                 "or keep it and set to_zero=True"
             )
         if self.kind == "log_snr":
@@ -137,12 +139,15 @@ def descending(times: Sequence[float]) -> tuple[float, ...]:
     points = tuple(times)
     if len(points) < 2:
         raise ArgumentError(f"a grid of times needs at least two entries, found {len(points)}")
-    for i, (t, s) in enumerate(zip(points, points[1:], strict=False)):
+    for i, (t, s) in enumerate(pairwise(points)):
         if not t > s:
-            raise ArgumentError(f"times must descend strictly; entries {i} and {i + 1} are {t}, {s}")
+            raise ArgumentError(
+                f"times must descend strictly; entries {i} and {i + 1} are {t}, {s}"
+            )
     if points[0] > 1.0 or points[-1] < 0.0:
         raise ArgumentError(
-            f"times must lie in [0, 1], found {points[0]:g} at the start and {points[-1]:g} at the end"
+            f"times must lie in [0, 1], found {points[0]:g} at the start and {points[-1]:g} at the "
+            "end"
         )
     return points
 
