@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from graphdiff.core.denoiser import Denoiser
     from graphdiff.core.sampler import Sampler, Step
     from graphdiff.core.state import State
+    from graphdiff.train.checkpoint import Card
 
-__all__ = ["Model", "Progress", "citation", "load", "models"]
+__all__ = ["Batch", "Model", "Progress", "citation", "find", "load", "models"]
 
 GROUP = "graphdiff.models"
 BATCH = 512
@@ -63,57 +63,52 @@ def models() -> dict[str, Path]:
     return found
 
 
-def load(name_or_path: str | Path, which: str = "ema") -> Model:
+def load(name_or_path: str | Path, which: str = "best") -> Model:
     """Load a model for sampling.
 
     Args:
-        name_or_path: Name of a shipped model (see :func:`models`), or a folder that holds
-            ``card.json`` (what ``graphdiff train`` and ``graphdiff convert`` write).
-        which: ``"ema"`` for the averaged weights, ``"raw"`` for those of the last step. A model
-            without averaged weights answers ``"ema"`` with the only weights it has.
+        name_or_path: Name of a shipped model (see :func:`models`), a model folder (it holds
+            ``card.json``), or the folder of a training (its newest checkpoint).
+        which: ``"ema"`` for the averaged weights, ``"weights"`` for those of the last step,
+            ``"best"`` for the averaged ones where there are any.
 
     Raises:
-        CheckpointError: There is no such model, its files are damaged, or its kind of task is
-            not installed.
+        CheckpointError: There is no such model, its files are damaged, or its weights do not fit.
+        ConfigError: Its kind of task is not installed, or its card holds a wrong config.
     """
     from graphdiff.train.checkpoint import load_weights, read_card
 
-    path = _find(name_or_path)
+    path = find(name_or_path)
     card = read_card(path)
-    task = task_class(card["kind"]).from_config(
-        card["config"], where=f"{path / 'card.json'}: config"
-    )
+    task = task_class(card.kind).from_config(card.task, where=f"{path / 'card.json'}: task")
     denoiser = task.build()
     weights = load_weights(path, which=which)
     try:
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(
-            f"{path}: the weights do not fit the network of the card: {' '.join(str(error).split())}; "
+            f"{path}: the weights do not fit the network of the card: {_line(error)}; "
             "the folder mixes files of two models, so copy or convert the model again"
         ) from error
     denoiser.eval().requires_grad_(False)
-    return Model(path.name, task, denoiser, MappingProxyType(card), path=path, which=which)
+    return Model(path.name, task, denoiser, card, path=path, which=which)
 
 
-def _find(name_or_path: str | Path) -> Path:
-    """The folder of a model: a path that holds a card, or a shipped name."""
+def find(name_or_path: str | Path) -> Path:
+    """The folder of a model: a path to one, or a shipped name."""
+    from graphdiff.train.checkpoint import find_model
+
     path = Path(name_or_path).expanduser()
-    for folder in (path, path / "model"):
-        if (folder / "card.json").is_file():
-            return folder
     shipped = models()
-    if str(name_or_path) in shipped:
-        return shipped[str(name_or_path)]
-    names = ", ".join(sorted(shipped)) or "none"
+    name = str(name_or_path)
+    if name in shipped and not (path / "card.json").is_file():
+        return shipped[name]
     if path.exists():
-        raise CheckpointError(
-            f"{path} holds no card.json, so it is no model folder of graphdiff (shipped models: "
-            f"{names}); weights of an original repository become one with `graphdiff convert`"
-        )
+        return find_model(path)
     raise CheckpointError(
-        f"no model is called {str(name_or_path)!r} and no such folder exists; shipped models: "
-        f"{names}; give one of these names or the folder that `graphdiff train` wrote"
+        f"no model is called {name!r} and no such folder exists; shipped models: "
+        f"{', '.join(sorted(shipped)) or 'none'}; give one of these names, or the folder that "
+        "`graphdiff train` or `graphdiff convert` wrote"
     )
 
 
@@ -149,10 +144,10 @@ class Model:
         name: str,
         task: Task,
         denoiser: Denoiser,
-        card: Mapping[str, Any],
+        card: Card,
         *,
         path: Path | None = None,
-        which: str = "ema",
+        which: str = "best",
     ) -> None:
         self.name = name
         self.task = task
@@ -186,7 +181,7 @@ class Model:
 
     def citation(self) -> str:
         """BibTeX of graphdiff and of the methods and data the model is built on."""
-        parts = [citation(), self.task.citation, str(self.card.get("citation", ""))]
+        parts = [citation(), self.task.citation, self.card.citation]
         return "\n\n".join(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
     # --- sampling -------------------------------------------------------------------------------
@@ -269,6 +264,11 @@ class Model:
         """The sampler of the card with ``overrides`` applied; ``None`` leaves a setting alone."""
         return self.task.sampler(**{k: v for k, v in overrides.items() if v is not None})
 
+    def decode(self, state: State, info: Mapping[str, Any], *, seed: int) -> Samples:
+        """Finished states as samples; ``info`` is what their batch took."""
+        items, raw = self.task.decode(state)
+        return Samples(state.ids.tolist(), items, raw, {**info, "seed": seed})
+
     def join(self, parts: Sequence[Samples], order: Sequence[int] | None = None) -> Samples:
         """Put the parts of one request together in the order of their ids.
 
@@ -322,9 +322,8 @@ class Model:
             yield Batch(place, state, calls, time.perf_counter() - began)
 
     def _decode(self, batch: Batch, seed: int) -> Samples:
-        items, raw = self.task.decode(batch.state)
-        info = {"seed": seed, "network_calls": batch.network_calls, "seconds": batch.seconds}
-        return Samples(batch.state.ids.tolist(), items, raw, info)
+        info = {"network_calls": batch.network_calls, "seconds": batch.seconds}
+        return self.decode(batch.state, info, seed=seed)
 
     def _info(self, parts: Sequence[Mapping[str, Any]], n: int) -> dict[str, Any]:
         """Provenance of joined parts."""
@@ -382,3 +381,8 @@ def _pick(name: str, value: Any, place: torch.Tensor, n: int) -> Any:
             return value[place.to(value.device)]
         return [value[i] for i in place.tolist()]
     return value
+
+
+def _line(error: Exception) -> str:
+    """The message of an exception on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,154 @@
+"""``graphdiff evaluate``: score what ``graphdiff sample`` wrote, or samples from anywhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphdiff.cli.common import Json, Threads, emit, note, set_threads, write_json
+from graphdiff.cli.sample import RAW, SAMPLES, load_raw
+
+if TYPE_CHECKING:
+    from graphdiff.data import Dataset
+    from graphdiff.graph.metrics import Report
+
+__all__ = ["evaluate", "score", "write_report"]
+
+SMILES = {".smi", ".smiles", ".txt", ".csv"}
+
+
+def evaluate(
+    samples: Annotated[
+        Path, typer.Argument(help="Folder of `graphdiff sample`, a SMILES list, or an npz.")
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Data set to compare with; the model's own if absent."),
+    ] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Folder of the data sets.")] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write report.html beside the samples, too.")
+    ] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Score samples; each number comes with its estimator, sample size and train-test floor."""
+    from graphdiff.data import load
+
+    set_threads(threads)
+    raw, about = read_samples(samples)
+    name = dataset or (about.get("data") or {}).get("name")
+    if name is None:
+        from graphdiff.core.errors import ArgumentError
+
+        raise ArgumentError(f"{samples} does not say what to compare with; give --dataset NAME")
+    reference = load(name, root)
+    result = score(raw, reference)
+    facts = summary(result, reference, about, len(raw))
+    folder = samples if samples.is_dir() else None
+    if folder is not None:
+        write_json(folder / "metrics.json", facts)
+    if report:
+        path = (folder or samples.parent) / "report.html"
+        note(f"wrote {write_report(path, raw, reference, result, facts)}")
+    emit(facts) if as_json else print(result.table())
+
+
+def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Samples and what is known about them.
+
+    Returns:
+        :class:`~graphdiff.data.Graphs` or a list of SMILES, and the content of ``samples.json``.
+
+    Raises:
+        DataError: There is no such file, it is empty, or it is no file of samples.
+    """
+    from graphdiff.core.errors import DataError
+
+    if path.is_dir():
+        about_file = path / SAMPLES
+        if not about_file.is_file():
+            hint = "its sampling was not finished; run that command again" if (
+                path / "request.json").is_file() else "expected the --out folder of `graphdiff sample`"  # fmt: skip
+            raise DataError(f"{path} holds no {SAMPLES}: {hint}")
+        try:
+            about = json.loads(about_file.read_text("utf-8"))
+        except ValueError as error:
+            raise DataError(f"{about_file} is damaged ({error}); sample again") from error
+        return _not_empty(load_raw(path / RAW), path), about
+    if not path.is_file():
+        raise DataError(f"no such file or folder: {path}")
+    if path.suffix == ".npz":
+        return _not_empty(load_raw(path), path), {}
+    if path.suffix in SMILES:
+        return _not_empty(_read_smiles(path), path), {}
+    raise DataError(
+        f"{path}: unknown kind of file {path.suffix!r}; expected a folder of `graphdiff sample`, "
+        f"an .npz of graphs, or SMILES ({', '.join(sorted(SMILES))})"
+    )
+
+
+def score(raw: Any, reference: Dataset) -> Report:
+    """Molecule metrics for a data set of molecules, graph metrics for any other.
+
+    Raises:
+        DataError: The samples are no graphs, or SMILES meet a data set without molecules.
+    """
+    from graphdiff.core.errors import DataError
+    from graphdiff.data import Graphs
+    from graphdiff.graph.metrics import evaluate_graphs, evaluate_molecules
+
+    if reference.atoms is not None:
+        return evaluate_molecules(raw, reference)
+    if not isinstance(raw, Graphs):
+        raise DataError(
+            f"data set {reference.name!r} holds graphs, but the samples are of type "
+            f"{type(raw).__name__}; choose a data set of molecules, or give an npz of graphs"
+        )
+    return evaluate_graphs(raw, reference.split("test"), reference.split("train"))
+
+
+def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
+    """What ``metrics.json`` holds: every metric by name, and where the samples come from."""
+    described = result.to_dict()
+    metrics = described["metrics"] if "metrics" in described else described
+    return {
+        "n": n,
+        "dataset": reference.name,
+        **{metric["name"]: metric["value"] for metric in metrics},
+        "metrics": metrics,
+        "samples": {k: about[k] for k in ("request", "info") if k in about},
+    }
+
+
+def write_report(
+    path: Path, raw: Any, reference: Dataset, result: Report, facts: dict[str, Any]
+) -> Path:
+    """One HTML page with the metrics and a picture of the first samples."""
+    from graphdiff.graph.draw import report
+
+    return report(path, raw, reference, result, facts)
+
+
+def _not_empty(samples: Any, path: Path) -> Any:
+    from graphdiff.core.errors import DataError
+
+    if not len(samples):
+        raise DataError(f"{path} holds no samples: there is nothing to score")
+    return samples
+
+
+def _read_smiles(path: Path) -> list[str]:
+    """First column of a text file; a header line called ``smiles`` is left out."""
+    from graphdiff.core.errors import DataError
+
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path} as text: {error}") from error
+    separator = "," if path.suffix == ".csv" else None
+    words = [line.split(separator)[0].strip() for line in lines if line.strip()]
+    return words[1:] if words and words[0].lower() == "smiles" else words

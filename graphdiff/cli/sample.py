@@ -1,0 +1,318 @@
+"""``graphdiff sample``: draw samples into a folder, batch by batch, so that a stop loses nothing.
+
+While it runs, the folder holds ``request.json`` (what was asked) and one ``parts/*.npz`` of
+finished states per batch. Running the same command again makes the samples that are missing. At
+the end the parts become the files that users expect, ``raw.npz`` (the uncorrected samples) and
+``samples.json`` (where all this comes from).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from graphdiff.cli.common import (
+    Force,
+    Json,
+    Threads,
+    confirm_out,
+    emit,
+    note,
+    pick_device,
+    progress_bar,
+    set_threads,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from graphdiff.core.state import State
+    from graphdiff.model import Model
+    from graphdiff.task import Samples
+
+__all__ = ["draw_samples", "load_raw", "sample", "save_raw"]
+
+PARTS = "parts"
+REQUEST = "request.json"
+SAMPLES = "samples.json"
+RAW = "raw.npz"
+
+
+def sample(
+    model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the samples.")],
+    n: Annotated[int | None, typer.Option("-n", "--number", help="How many samples.")] = None,
+    seed: Annotated[int, typer.Option(help="Other seeds give other samples.")] = 0,
+    start: Annotated[int, typer.Option(help="First sample id (shards of one big request).")] = 0,
+    count: Annotated[
+        int | None, typer.Option(help="Samples of this shard; the rest of the -n if absent.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.")] = None,
+    solver: Annotated[str | None, typer.Option(help="Solver, instead of the card's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Sampler setting, NAME=VALUE; repeatable.")
+    ] = None,
+    cond: Annotated[
+        list[str] | None, typer.Option("--cond", help="Condition, NAME=VALUE; repeatable.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="best, ema or weights.")] = "best",
+    batch_size: Annotated[int, typer.Option(min=1, help="Most samples in one batch.")] = 512,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    threads: Threads = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Draw samples. Stopped or killed, it continues when the same command is run again."""
+    from graphdiff.model import load
+
+    start, count = _range(n, start, count)
+    set_threads(threads)
+    overrides = {"steps": steps, "solver": solver, **_pairs(settings, "--set")}
+    loaded = load(model, which=weights).to(pick_device(device))
+    summary = draw_samples(
+        loaded,
+        out,
+        count,
+        seed=seed,
+        start=start,
+        batch_size=batch_size,
+        cond=_pairs(cond, "--cond"),
+        overrides={k: v for k, v in overrides.items() if v is not None},
+        force=force,
+        quiet=as_json,
+    )
+    if as_json:
+        emit(summary)
+    else:
+        info = summary["info"]
+        rate = info["samples_per_second"]
+        speed = f" ({rate:.1f} a second)" if rate else ""
+        print(
+            f"{info['n']} samples in {info['seconds']:.1f} s{speed}: {', '.join(summary['files'])}"
+        )
+
+
+def draw_samples(
+    model: Model,
+    out: Path,
+    n: int,
+    *,
+    seed: int = 0,
+    start: int = 0,
+    batch_size: int = 512,
+    cond: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    force: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Draw ``n`` samples into ``out``, or go on with what an interrupted call left there.
+
+    Returns:
+        What ``samples.json`` holds: ``request``, ``info`` and the names of the ``files``.
+
+    Raises:
+        DataError: ``out`` holds other results and ``force`` is not given.
+    """
+    request = {
+        "model": model.name,
+        "kind": model.task.kind,
+        "weights_sha256": {k: v.sha256 for k, v in model.card.files.items()},
+        "which": model.which,
+        "n": n,
+        "start": start,
+        "seed": seed,
+        "cond": dict(cond or {}),
+        "sampler": dict(overrides or {}),
+    }
+    stream = model.sample_states  # checks the request, so that a wrong one leaves no folder
+    options = {"seed": seed, "start": start, "batch_size": batch_size, "cond": cond}
+    stream(n, **options, **(overrides or {}))
+    confirm_out(out, force=force, holds=SAMPLES)
+    parts = _open_request(out, request, force=force)
+    done: dict[Path, list[int]] = {path: _part_ids(path) for path in sorted(parts.glob("*.npz"))}
+    kept = [i for ids in done.values() for i in ids]
+    if kept:
+        note(f"continuing: {len(kept)} of {n} samples are in {out} already")
+    fresh: dict[Path, Samples] = {}
+    try:
+        with progress_bar(f"sampling {model.name}", quiet=quiet) as progress:
+            batches = stream(n, skip=kept, progress=progress, **options, **(overrides or {}))
+            for batch in batches:
+                extra = {"network_calls": batch.network_calls, "seconds": batch.seconds}
+                path = _write_part(parts, batch.state, extra)
+                fresh[path] = model.decode(batch.state, extra, seed=seed)
+    except KeyboardInterrupt:
+        have = len(kept) + sum(len(s.ids) for s in fresh.values())
+        note(f"\nstopped: {have} of {n} samples are kept in {out}; the same command goes on")
+        raise typer.Exit(130) from None
+    again = [model.decode(*_read_part(path), seed=seed) for path in done]
+    return _finish(model, out, request, model.join([*again, *fresh.values()]))
+
+
+def _finish(model: Model, out: Path, request: dict[str, Any], samples: Samples) -> dict[str, Any]:
+    """Write what users expect, then remove the parts; ``samples.json`` comes last."""
+    files = [] if not len(samples.ids) else list(model.task.write(samples, out))
+    files.append(save_raw(samples.raw, out / RAW))
+    summary = {
+        "request": request,
+        "info": {**samples.info, "command": " ".join(sys.argv)},
+        "data": model.card.data,
+        "files": [path.name for path in files],
+    }
+    write_json(out / SAMPLES, summary)
+    shutil.rmtree(out / PARTS, ignore_errors=True)
+    (out / REQUEST).unlink(missing_ok=True)
+    return {**summary, "files": [str(path) for path in files]}
+
+
+# --- parts: one file per batch ------------------------------------------------------------------
+
+
+def _open_request(out: Path, request: Mapping[str, Any], *, force: bool) -> Path:
+    """The folder of the parts of this request; parts of another request are refused."""
+    from graphdiff.core.errors import DataError
+
+    parts, path = out / PARTS, out / REQUEST
+    if force and (out / SAMPLES).exists():
+        (out / SAMPLES).unlink()
+    elif path.exists():
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            found = {}
+        wrong = [k for k in request if found.get(k) != json.loads(json.dumps(request[k]))]
+        if not wrong:
+            parts.mkdir(exist_ok=True)
+            return parts
+        if not force:
+            raise DataError(
+                f"{out} holds an unfinished request that differs in {', '.join(wrong)}; run that "
+                "command again to finish it, choose another --out, or drop it with --force"
+            )
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    write_json(path, request)
+    return parts
+
+
+def _write_part(parts: Path, state: State, extra: Mapping[str, float]) -> Path:
+    """Store finished states; the name is a hash of the ids, so no two batches collide."""
+    import numpy as np
+
+    arrays = {f"values.{k}": v.cpu().numpy() for k, v in state.values.items()}
+    arrays |= {f"masks.{k}": v.cpu().numpy() for k, v in state.masks.items()}
+    arrays |= {f"info.{k}": np.float64(v) for k, v in extra.items()}
+    ids = state.ids.cpu().numpy()
+    name = f"{int(ids.min()):015d}-{hashlib.sha256(ids.tobytes()).hexdigest()[:12]}.npz"
+    temporary = parts / f".{name}.tmp"
+    with temporary.open("wb") as file:
+        np.savez(file, ids=ids, **arrays)
+    return temporary.replace(parts / name)
+
+
+def _part_ids(path: Path) -> list[int]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        ids: list[int] = archive["ids"].tolist()
+    return ids
+
+
+def _read_part(path: Path) -> tuple[State, dict[str, float]]:
+    import numpy as np
+    import torch
+
+    from graphdiff.core.state import State
+
+    with np.load(path, allow_pickle=False) as archive:
+        groups: dict[str, dict[str, Any]] = {"values": {}, "masks": {}, "info": {}}
+        for key in archive.files:
+            group, _, name = key.partition(".")
+            if name:
+                groups[group][name] = archive[key]
+        ids = torch.from_numpy(archive["ids"])
+    values = {k: torch.from_numpy(v) for k, v in groups["values"].items()}
+    masks = {k: torch.from_numpy(v) for k, v in groups["masks"].items()}
+    return State(values, masks, ids), {k: float(v) for k, v in groups["info"].items()}
+
+
+# --- raw samples --------------------------------------------------------------------------------
+
+
+def save_raw(raw: Any, path: Path) -> Path:
+    """Write uncorrected samples: a set of graphs, or an array, as npz."""
+    import numpy as np
+
+    if hasattr(raw, "save"):
+        raw.save(path)
+        return path
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, samples=np.asarray(raw))
+    return temporary.replace(path)
+
+
+def load_raw(path: Path) -> Any:
+    """Read what :func:`save_raw` wrote.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    import numpy as np
+
+    from graphdiff.core.errors import DataError
+    from graphdiff.data.graphs import Graphs
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "samples" in archive.files:
+                return archive["samples"]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read the samples {path}: {error}; expected an npz that `graphdiff sample` wrote"
+        ) from error
+    return Graphs.load(path)
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+def _range(n: int | None, start: int, count: int | None) -> tuple[int, int]:
+    """First id and number of samples that ``-n``, ``--start`` and ``--count`` ask for."""
+    from graphdiff.core.errors import ArgumentError
+
+    for name, value in (("-n", n), ("--start", start), ("--count", count)):
+        if value is not None and value < 0:
+            raise ArgumentError(f"{name} is {value}, expected a number that is not negative")
+    if n is None and count is None:
+        raise ArgumentError("how many samples? give -n N (or --count for a shard)")
+    if n is not None and start + (count or 0) > n:
+        raise ArgumentError(
+            f"--start {start} --count {count or 0} reaches beyond the {n} samples of -n {n}; "
+            "lower them, or raise -n"
+        )
+    if count is None:
+        count = (n or 0) - start
+    return start, count
+
+
+def _pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
+    """``NAME=VALUE`` options; a value is JSON where it is valid JSON, else text."""
+    from graphdiff.core.errors import ArgumentError
+
+    result: dict[str, Any] = {}
+    for option in options or ():
+        name, equals, text = option.partition("=")
+        if not equals or not name:
+            raise ArgumentError(f"{flag} {option!r}: expected NAME=VALUE")
+        try:
+            result[name] = json.loads(text)
+        except ValueError:
+            result[name] = text
+    return result
