@@ -9,12 +9,12 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from graphdiff import __version__
 from graphdiff.core.errors import CheckpointError, ConfigError, TrainingError
 from graphdiff.train.checkpoint import (
     Card,
@@ -46,7 +46,7 @@ def new_card(task: Task, **fields: Any) -> Card:
     """
     facts: dict[str, Any] = {
         "versions": {
-            "graphdiff": _version(),
+            "graphdiff": __version__,
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
@@ -208,13 +208,6 @@ def _changes(old: Any, new: Any, where: str) -> list[str]:
 def _text(batch: dict[str, Any]) -> dict[str, Any]:
     """Losses as text where JSON has no number for them."""
     return json.loads(json.dumps(batch), parse_constant=str)  # type: ignore[no-any-return]
-
-
-def _version() -> str:
-    try:
-        return version("graphdiffusion")
-    except PackageNotFoundError:
-        return "uninstalled"
 
 
 def _commit() -> str | None:

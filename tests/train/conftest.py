@@ -1,0 +1,8 @@
+"""Makes the task of the training tests importable, here and in subprocesses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
