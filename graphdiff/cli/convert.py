@@ -1,4 +1,4 @@
-"""``graphdiff convert``: published checkpoints of the original repositories become model folders."""
+"""``graphdiff convert``: published checkpoints of original repositories become model folders."""
 
 from __future__ import annotations
 

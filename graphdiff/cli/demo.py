@@ -25,7 +25,8 @@ def demo(
 ) -> None:
     """Make molecules with a shipped model, score them honestly and draw them."""
     from graphdiff.cli.evaluate import score, summary, write_report
-    from graphdiff.cli.sample import draw_samples, load_raw
+    from graphdiff.cli.sample import RAW, draw_samples
+    from graphdiff.data import Graphs
     from graphdiff.data import load as load_data
     from graphdiff.model import load
 
@@ -37,7 +38,7 @@ def demo(
         loaded, out, n, seed=seed, batch_size=batch_size, force=force, quiet=as_json
     )
     note(f"sampled in {done['info']['seconds']:.0f} s; scoring")
-    raw, reference = load_raw(out / "raw.npz"), load_data(str((loaded.card.data or {})["name"]))
+    raw, reference = Graphs.load(out / RAW), load_data(str((loaded.card.data or {})["name"]))
     result = score(raw, reference)
     facts = summary(result, reference, done, n)
     write_json(out / "metrics.json", facts)

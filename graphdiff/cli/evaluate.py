@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from graphdiff.cli.common import Json, Threads, emit, note, set_threads, write_json
-from graphdiff.cli.sample import RAW, SAMPLES, load_raw
+from graphdiff.cli.sample import RAW, REQUEST, SAMPLES
 
 if TYPE_CHECKING:
     from graphdiff.data import Dataset
@@ -67,22 +67,24 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
         DataError: There is no such file, it is empty, or it is no file of samples.
     """
     from graphdiff.core.errors import DataError
+    from graphdiff.data import Graphs
 
     if path.is_dir():
         about_file = path / SAMPLES
         if not about_file.is_file():
-            hint = "its sampling was not finished; run that command again" if (
-                path / "request.json").is_file() else "expected the --out folder of `graphdiff sample`"  # fmt: skip
+            hint = "expected the --out folder of `graphdiff sample`"
+            if (path / REQUEST).is_file():
+                hint = "its sampling was not finished; run that command again"
             raise DataError(f"{path} holds no {SAMPLES}: {hint}")
         try:
             about = json.loads(about_file.read_text("utf-8"))
         except ValueError as error:
             raise DataError(f"{about_file} is damaged ({error}); sample again") from error
-        return _not_empty(load_raw(path / RAW), path), about
+        return _not_empty(Graphs.load(path / RAW), path), about
     if not path.is_file():
         raise DataError(f"no such file or folder: {path}")
     if path.suffix == ".npz":
-        return _not_empty(load_raw(path), path), {}
+        return _not_empty(Graphs.load(path), path), {}
     if path.suffix in SMILES:
         return _not_empty(_read_smiles(path), path), {}
     raise DataError(
@@ -114,7 +116,7 @@ def score(raw: Any, reference: Dataset) -> Report:
 def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
     """What ``metrics.json`` holds: every metric by name, and where the samples come from."""
     described = result.to_dict()
-    metrics = described["metrics"] if "metrics" in described else described
+    metrics = described["metrics"]
     return {
         "n": n,
         "dataset": reference.name,

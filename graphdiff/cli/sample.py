@@ -2,8 +2,8 @@
 
 While it runs, the folder holds ``request.json`` (what was asked) and one ``parts/*.npz`` of
 finished states per batch. Running the same command again makes the samples that are missing. At
-the end the parts become the files that users expect, ``raw.npz`` (the uncorrected samples) and
-``samples.json`` (where all this comes from).
+the end the parts become the files of the task (``samples.npz`` with the uncorrected samples, and
+SMILES, GraphML, PNG … beside it) and ``samples.json`` says where all this comes from.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from graphdiff.model import Model
     from graphdiff.task import Samples
 
-__all__ = ["draw_samples", "load_raw", "sample", "save_raw"]
+__all__ = ["RAW", "REQUEST", "SAMPLES", "draw_samples", "sample"]
 
 PARTS = "parts"
 REQUEST = "request.json"
 SAMPLES = "samples.json"
-RAW = "raw.npz"
+RAW = "samples.npz"
 
 
 def sample(
@@ -157,8 +157,7 @@ def draw_samples(
 
 def _finish(model: Model, out: Path, request: dict[str, Any], samples: Samples) -> dict[str, Any]:
     """Write what users expect, then remove the parts; ``samples.json`` comes last."""
-    files = [] if not len(samples.ids) else list(model.task.write(samples, out))
-    files.append(save_raw(samples.raw, out / RAW))
+    files = model.task.write(samples, out)
     summary = {
         "request": request,
         "info": {**samples.info, "command": " ".join(sys.argv)},
@@ -240,44 +239,6 @@ def _read_part(path: Path) -> tuple[State, dict[str, float]]:
     values = {k: torch.from_numpy(v) for k, v in groups["values"].items()}
     masks = {k: torch.from_numpy(v) for k, v in groups["masks"].items()}
     return State(values, masks, ids), {k: float(v) for k, v in groups["info"].items()}
-
-
-# --- raw samples --------------------------------------------------------------------------------
-
-
-def save_raw(raw: Any, path: Path) -> Path:
-    """Write uncorrected samples: a set of graphs, or an array, as npz."""
-    import numpy as np
-
-    if hasattr(raw, "save"):
-        raw.save(path)
-        return path
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, samples=np.asarray(raw))
-    return temporary.replace(path)
-
-
-def load_raw(path: Path) -> Any:
-    """Read what :func:`save_raw` wrote.
-
-    Raises:
-        DataError: The file is missing or damaged.
-    """
-    import numpy as np
-
-    from graphdiff.core.errors import DataError
-    from graphdiff.data.graphs import Graphs
-
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "samples" in archive.files:
-                return archive["samples"]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"cannot read the samples {path}: {error}; expected an npz that `graphdiff sample` wrote"
-        ) from error
-    return Graphs.load(path)
 
 
 # --- options ------------------------------------------------------------------------------------
