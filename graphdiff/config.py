@@ -11,11 +11,11 @@ import copy
 import difflib
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from graphdiff.core.errors import ConfigError
 
@@ -42,12 +42,14 @@ def validate(cls: type[T], config: Mapping[str, Any], *, where: str = "config") 
     try:
         text = json.dumps(config)
     except TypeError as error:
-        raise ConfigError(f"{where}: {error}; expected plain numbers, text, lists and tables") from None
-    adapter = _adapter(cls)
+        raise ConfigError(
+            f"{where}: {error}; expected plain numbers, text, lists and tables"
+        ) from None
+    adapter = _adapter(cast(Hashable, cls))
     try:
         value = adapter.validate_json(text, strict=True)
     except ValidationError as error:
-        raise ConfigError(_explain(error, config, where)) from error.__cause__
+        raise ConfigError(_explain(error, json.loads(text), where)) from error.__cause__
     unknown = list(_unknown(json.loads(text), adapter.dump_python(value, mode="json"), where))
     if unknown:
         raise ConfigError("; ".join(unknown))
@@ -80,7 +82,7 @@ def resolve_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> d
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source} is not valid TOML: {error}") from error
     if not isinstance(config.get("kind"), str):
-        raise ConfigError(f"{source}: `kind` is missing; expected kind = \"…\" at the top")
+        raise ConfigError(f'{source}: `kind` is missing; expected kind = "…" at the top')
     return apply_overrides(config, overrides)
 
 
@@ -144,7 +146,7 @@ def _read(path: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _adapter(cls: Any) -> Any:
+def _adapter(cls: Hashable) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
@@ -161,10 +163,8 @@ def _explain(error: Any, config: Any, where: str) -> str:
         # Union branches appear in the location by name; only keys of the input are a path.
         keys, node = [], config
         for part in problem["loc"]:
-            if isinstance(node, Mapping) and part in node:
-                keys.append(str(part))
-                node = node[part]
-            elif isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node):
+            inside = part in node if isinstance(node, dict) else isinstance(node, list)
+            if inside:
                 keys.append(str(part))
                 node = node[part]
         last = problem["loc"][-1] if problem["loc"] else ""
@@ -175,7 +175,9 @@ def _explain(error: Any, config: Any, where: str) -> str:
             messages.append(f"{path}: missing, it must be given{hint}")
         else:
             text = problem["msg"].removeprefix("Value error, ")
-            messages.append(f"{'.'.join([where, *keys])}: found {node!r}, {text[:1].lower()}{text[1:]}")
+            messages.append(
+                f"{'.'.join([where, *keys])}: found {node!r}, {text[:1].lower()}{text[1:]}"
+            )
     return "; ".join(dict.fromkeys(messages))
 
 

@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -39,11 +39,11 @@ VERSION = 1
 RNG = "philox4x32-10"
 CARD = "card.json"
 RESUME = "resume.pt"
-WEIGHTS = "weights.safetensors"
-EMA = "ema.safetensors"
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 WeightName = Literal["weights.safetensors", "ema.safetensors"]
+WEIGHTS: Final = "weights.safetensors"
+EMA: Final = "ema.safetensors"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def save_model(
         _write_text(building / CARD, _card_json(card))
         _sync(building)
         _put(building, target)
-    except (OSError, RuntimeError, _safetensor_error()) as error:
+    except (OSError, RuntimeError, TypeError, _safetensor_error()) as error:
         shutil.rmtree(building, ignore_errors=True)
         raise CheckpointError(
             f"cannot write the model folder {target}: {error}; what was there before is unchanged. "
@@ -213,8 +213,10 @@ def read_card(directory: str | Path, *, kind: str | None = None) -> Card:
         )
     card = _parse_card(path, raw)
     if kind is not None and card.kind != kind:
-        raise CheckpointError(f"{path.parent}: found a model of kind {card.kind!r}, "
-                              f"expected {kind!r}; give a folder of that kind")
+        raise CheckpointError(
+            f"{path.parent}: found a model of kind {card.kind!r}, "
+            f"expected {kind!r}; give a folder of that kind"
+        )
     if WEIGHTS not in card.files:
         raise CheckpointError(f"{path}: `files` lists no {WEIGHTS}; the card is incomplete")
     return card
@@ -394,11 +396,10 @@ def _put(building: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def prune(out: str | Path, keep: int) -> Iterator[Path]:
-    """Remove all but the ``keep`` newest checkpoints of a training; yields what was removed."""
+def prune(out: str | Path, keep: int) -> None:
+    """Remove all but the ``keep`` newest checkpoints of a training."""
     for old in list_checkpoints(out)[:-keep]:
         # Renamed first: a removal that is interrupted must not leave half a checkpoint.
         gone = old.with_name(f".{old.name}.old-{os.getpid()}")
         old.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
-        yield old

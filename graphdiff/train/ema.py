@@ -28,7 +28,7 @@ class Ema:
         self._warmup = warmup
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._names = list(trained)
-        self._live = list(trained.values())
+        self._live: list[Tensor] = list(trained.values())
         self._mean = [p.detach().clone() for p in self._live]
         self.updates = 0
 

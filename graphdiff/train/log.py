@@ -12,10 +12,12 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from graphdiff.core.errors import DataError
+from graphdiff.core.errors import DataError, TrainingError
 
 __all__ = ["Log", "read_log"]
 
@@ -32,32 +34,64 @@ def _plain(value: Any) -> Any:
 
 
 class Log:
-    """Appends records to a file; ``position`` is its length in bytes after the last record."""
+    """Appends records to a file; made by :meth:`open`. Without a file it drops them."""
 
-    def __init__(self, path: Path, position: int = 0) -> None:
-        path.touch()
-        if path.stat().st_size > position:
-            os.truncate(path, position)
-        self._file = path.open("ab")
+    def __init__(self, file: FileIO | None) -> None:
+        self._file = file
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, position: int = 0, active: bool = True) -> Iterator[Log]:
+        """The log at ``path``, cut to ``position`` bytes.
+
+        Args:
+            path: The file; it is made if it does not exist.
+            position: Length of what is kept.
+            active: False in processes that leave the log to another one.
+
+        Raises:
+            TrainingError: The file cannot be written.
+        """
+        if not active:
+            yield cls(None)
+            return
+        try:
+            file = FileIO(path, "a")
+            if os.fstat(file.fileno()).st_size > position:
+                os.truncate(path, position)
+        except OSError as error:
+            raise TrainingError(f"cannot write the log {path}: {error}") from error
+        with file:
+            yield cls(file)
 
     @property
     def position(self) -> int:
         """Length of the log in bytes."""
-        return self._file.tell()
+        return os.fstat(self._file.fileno()).st_size if self._file is not None else 0
 
     def write(self, event: str, step: int, **fields: Any) -> None:
-        """Append one record and hand it to the operating system."""
-        record = {"event": event, "step": step, **fields}
-        self._file.write(json.dumps(_plain(record), allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        """Append one record and hand it to the operating system.
+
+        Raises:
+            TrainingError: The file cannot be written.
+        """
+        if self._file is None:
+            return
+        record = _plain({"event": event, "step": step, **fields})
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write the log {self._file.name} at step {step}: {error}; free disk "
+                "space and run the same command again, it goes on from the newest checkpoint"
+            ) from error
 
     def sync(self) -> None:
         """Force the records to the disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            os.fsync(self._file.fileno())
 
 
 def read_log(path: str | Path, event: str | None = None) -> Iterator[dict[str, Any]]:

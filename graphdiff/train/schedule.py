@@ -23,7 +23,7 @@ __all__ = ["learning_rate"]
 
 
 def learning_rate(config: TrainConfig, step: int, *, epoch: int, total: int) -> float:
-    """The learning rate of ``step`` (0-based) in ``epoch`` (0-based) of a run of ``total`` steps."""
+    """The learning rate of ``step`` in ``epoch`` (both from 0) of a run of ``total`` steps."""
     warmup = config.warmup_steps
     factor = min(1.0, (step + 1) / warmup) if warmup else 1.0
     if config.lr_schedule == "exponential":

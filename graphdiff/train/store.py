@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
 import shlex
@@ -9,7 +10,10 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import lru_cache
+from io import FileIO
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,12 +29,23 @@ from graphdiff.train.checkpoint import (
     read_card,
     save_model,
 )
+from graphdiff.train.config import TrainConfig
 
 if TYPE_CHECKING:
     from graphdiff.task import Task
-    from graphdiff.train.trainer import Trainer
+    from graphdiff.train.live import Live
 
-__all__ = ["check_output", "new_card", "resume", "save_checkpoint", "save_failure"]
+__all__ = [
+    "Output",
+    "after_failure",
+    "new_card",
+    "resume",
+    "save_checkpoint",
+    "save_failure",
+]
+
+FAILED = "failed"
+SLACK = 2**20  # bytes for cards and the log
 
 # May change when a run is resumed: they do not alter what has been computed so far.
 FREE = {
@@ -58,58 +73,97 @@ def new_card(task: Task, **fields: Any) -> Card:
     return Card(kind=task.kind, task=task.to_config(), **{**facts, **fields})
 
 
-def check_output(trainer: Trainer) -> None:
-    """Make the output folder; check that it can be written and that checkpoints fit.
+class Output:
+    """The folder of a run, held by one training at a time while it is entered.
 
     Raises:
-        TrainingError: It cannot be written, or too little disk space is free.
+        TrainingError: It cannot be written, or another training is running in it.
     """
-    out = trainer.out
-    try:
-        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise TrainingError(
-            f"cannot write to the output folder {out}: {error}; choose a writable folder"
-        ) from error
-    for rest in (out / "checkpoints").glob(".step-*"):
-        shutil.rmtree(rest, ignore_errors=True)
-    live, config = trainer._live, trainer.config
-    weights = sum(p.numel() * p.element_size() for p in live.denoiser.state_dict().values())
-    copies = 3 + bool(config.ema) + config.amsgrad
-    missing = max(1, config.keep + 1 - len(list_checkpoints(out)))
-    need = weights * copies * missing + 2**20
-    free = shutil.disk_usage(out).free
-    if free < need:
-        raise TrainingError(
-            f"too little disk space for the checkpoints in {out}: found {free / 1e6:.0f} MB free, "
-            f"expected at least {need / 1e6:.0f} MB ({missing} checkpoints of "
-            f"{weights * copies / 1e6:.0f} MB); free some, or lower train.keep"
-        )
+
+    def __init__(self, out: Path, main: bool) -> None:
+        self._out = out
+        self._main = main
+        self._lock: FileIO | None = None
+
+    def __enter__(self) -> Output:
+        if not self._main:
+            return self
+        try:
+            (self._out / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self._lock = FileIO(self._out / ".lock", "a")
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write to the output folder {self._out}: {error}; choose a writable folder"
+            ) from error
+        try:
+            # The system drops the lock with the process, even when that is killed.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise TrainingError(
+                f"another training is running in {self._out}; wait for it, stop it, or give "
+                "another output folder"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    def check(self, live: Live) -> None:
+        """Remove what a killed training left half done; check that the checkpoints will fit.
+
+        Raises:
+            TrainingError: Too little disk space is free.
+        """
+        if not self._main:
+            return
+        for rest in (self._out / "checkpoints").glob(".step-*"):
+            shutil.rmtree(rest, ignore_errors=True)
+        weights = sum(p.numel() * p.element_size() for p in live.denoiser.state_dict().values())
+        size = weights * (3 + bool(live.config.ema) + live.config.amsgrad)
+        count = max(1, live.config.keep + 1 - len(list_checkpoints(self._out)))
+        need = size * count + SLACK
+        free = shutil.disk_usage(self._out).free
+        if free < need:
+            raise TrainingError(
+                f"too little disk space for the checkpoints in {self._out}: found {free / 1e6:.1f} "
+                f"MB free, expected at least {need / 1e6:.1f} MB ({count} checkpoints of "
+                f"{size / 1e6:.1f} MB); free some, or lower train.keep"
+            )
 
 
-def save_checkpoint(trainer: Trainer, path: Path, log_position: int) -> None:
+def save_checkpoint(live: Live, path: Path, log_position: int) -> None:
     """Write a checkpoint, then remove the oldest ones.
 
     Raises:
         TrainingError: It cannot be written; earlier checkpoints are untouched.
     """
     try:
-        _write(trainer, path, log_position)
-        for _ in prune(trainer.out, trainer.config.keep):
-            pass
+        _write(live, path, log_position)
+        prune(live.out, live.config.keep)
     except (CheckpointError, OSError) as error:
-        found = list_checkpoints(trainer.out)
+        found = list_checkpoints(live.out)
         left = f"the newest complete checkpoint is {found[-1]}" if found else "there is none yet"
-        raise TrainingError(f"checkpoint at step {trainer._live.step}: {error}; {left}") from error
+        raise TrainingError(f"checkpoint at step {live.step}: {error}; {left}") from error
 
 
-def save_failure(trainer: Trainer, folder: Path, batches: list[dict[str, Any]]) -> None:
-    """Write the weights and the batches since the last check for a post-mortem."""
+def save_failure(live: Live, batches: list[dict[str, Any]]) -> None:
+    """Write the weights, and the batches since the last check, for a post-mortem.
+
+    Raises:
+        TrainingError: They cannot be written.
+    """
+    folder = live.out / FAILED
     try:
-        _write(trainer, folder, 0, overwrite=True)
+        _write(live, folder, 0, overwrite=True)
         lines = (json.dumps(_text(batch)) for batch in batches)
         (folder / "batches.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     except (CheckpointError, OSError) as error:
@@ -118,44 +172,55 @@ def save_failure(trainer: Trainer, folder: Path, batches: list[dict[str, Any]]) 
         ) from error
 
 
-def resume(trainer: Trainer) -> int:
+def after_failure(live: Live) -> str:
+    """What to tell the user about a training that failed."""
+    found = list_checkpoints(live.out)
+    earlier = f"the last good checkpoint is {found[-1]}" if found else "no checkpoint was made yet"
+    return (
+        f"The weights and the batches since the last check are in {live.out / FAILED}; {earlier}. "
+        "Lower train.lr, set train.clip, or check those examples"
+    )
+
+
+def resume(live: Live) -> int:
     """Go on from the newest checkpoint, if there is one; returns the length of its log.
 
     Raises:
         ConfigError: The folder holds a run of another configuration or of other data.
         CheckpointError: The checkpoint is damaged.
     """
-    found = list_checkpoints(trainer.out)
+    found = list_checkpoints(live.out)
     if not found:
         return 0
-    path, live = found[-1], trainer._live
-    card = read_card(path, kind=trainer.task.kind)
-    _check_same(trainer, path, card)
+    path = found[-1]
+    card = read_card(path, kind=live.task.kind)
+    _check_same(live, path, card)
     state = load_resume(path)
-    weights = load_weights(path, "weights")
     try:
-        live.denoiser.load_state_dict(weights)
+        live.denoiser.load_state_dict(load_weights(path, "weights"))
         live.optimizer.load_state_dict(state["optimizer"])
         if live.ema is not None:
             live.ema.load(load_weights(path, "ema"), state["ema_updates"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} does not fit the network: {error}") from error
-    live.step = state["step"]
-    live.averages = dict(state["averages"])
-    live.seconds = state["seconds"]
-    position: int = state["log_position"]
+        live.step = state["step"]
+        live.averages = dict(state["averages"])
+        live.seconds = state["seconds"]
+        position: int = state["log_position"]
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not fit the network: {error}; it was written by another version, "
+            "give another output folder"
+        ) from error
     return position
 
 
-def _write(trainer: Trainer, path: Path, log_position: int, overwrite: bool = False) -> None:
-    live, config = trainer._live, trainer.config
+def _write(live: Live, path: Path, log_position: int, overwrite: bool = False) -> None:
     card = new_card(
-        trainer.task,
-        train=config.to_config(),
-        seed=config.seed,
+        live.task,
+        train=live.config.to_config(),
+        seed=live.config.seed,
         step=live.step,
-        data=trainer._fingerprint,
-        licence=str(trainer._fingerprint.get("licence", "unspecified")),
+        data=dict(live.fingerprint),
+        licence=str(live.fingerprint.get("licence", "unspecified")),
     )
     state = {
         "step": live.step,
@@ -169,29 +234,33 @@ def _write(trainer: Trainer, path: Path, log_position: int, overwrite: bool = Fa
     save_model(path, live.denoiser.state_dict(), card, ema, resume=state, overwrite=overwrite)
 
 
-def _check_same(trainer: Trainer, path: Path, card: Card) -> None:
+def _check_same(live: Live, path: Path, card: Card) -> None:
     """Refuse to go on with a run that was another one."""
-    new = json.loads(json.dumps(trainer.config.to_config()))
-    old = card.train or {}
+    old = TrainConfig.from_config(card.train or {}, where=f"{path}: train").to_config()
+    new = live.config.to_config()
     changes = _changes(
-        {k: v for k, v in old.items() if k not in FREE},
-        {k: v for k, v in new.items() if k not in FREE},
+        {key: value for key, value in old.items() if key not in FREE},
+        {key: value for key, value in new.items() if key not in FREE},
         "train",
     )
-    changes += _changes(card.task, json.loads(json.dumps(trainer.task.to_config())), "task")
-    data = json.loads(json.dumps(trainer._fingerprint))
-    changes += _changes(card.data or {}, data, "data")
+    changes += _changes(card.task, _json(live.task.to_config()), "task")
+    changes += _changes(card.data or {}, _json(dict(live.fingerprint)), "data")
     if changes:
         shown = "; ".join(changes[:6]) + (" …" if len(changes) > 6 else "")
         raise ConfigError(
-            f"{trainer.out} holds another run ({path.name}): {shown}. Give another output folder, "
+            f"{live.out} holds another run ({path.name}): {shown}. Give another output folder, "
             "or the settings of that run to go on with it"
         )
-    if card.step > trainer.total:
+    if card.step > live.total:
         raise ConfigError(
-            f"{path} has made {card.step} steps already, the training asks for {trainer.total}; "
+            f"{path} has made {card.step} steps already, the training asks for {live.total}; "
             "raise train.steps or train.epochs, or give another output folder"
         )
+
+
+def _json(value: Any) -> Any:
+    """A value as it comes back from a card: tuples are lists there."""
+    return json.loads(json.dumps(value))
 
 
 def _changes(old: Any, new: Any, where: str) -> list[str]:
@@ -210,6 +279,7 @@ def _text(batch: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(batch), parse_constant=str)  # type: ignore[no-any-return]
 
 
+@lru_cache(maxsize=1)
 def _commit() -> str | None:
     """Commit of the checkout that graphdiff runs from, ``None`` for an installed package."""
     root = Path(__file__).resolve().parents[2]

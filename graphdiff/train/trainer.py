@@ -13,30 +13,27 @@ checkpoint is saved only after the losses before it were found finite.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from graphdiff.core.errors import ConfigError, DataError, TrainingError
+from graphdiff.core.errors import DataError, TrainingError
 from graphdiff.core.rng import Key
 from graphdiff.train import store
+from graphdiff.train.checkpoint import list_checkpoints
 from graphdiff.train.config import TrainConfig
-from graphdiff.train.ema import Ema
 from graphdiff.train.engine import Engine, make_engine
+from graphdiff.train.live import Live
 from graphdiff.train.log import Log
 from graphdiff.train.schedule import learning_rate
+from graphdiff.train.stop import StopRequest
 from graphdiff.train.window import Window
 
 if TYPE_CHECKING:
-    from graphdiff.core.denoiser import Denoiser
     from graphdiff.task import Data, Task
 
 __all__ = ["Outcome", "Progress", "Trainer"]
@@ -44,14 +41,14 @@ __all__ = ["Outcome", "Progress", "Trainer"]
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a training at a log record.
+    """Where a training stands, at a log record.
 
     Attributes:
         step: Steps made.
         total: Steps of the whole training.
         losses: Mean loss of each component since the last record.
         eta: Seconds to the end at the present speed.
-        epoch: Passes over the data that were begun.
+        epoch: Epoch (from 0) of the last step.
         examples_per_second: Speed since the last record.
         saved: The checkpoint that was written just now.
     """
@@ -86,19 +83,6 @@ class Outcome:
     signal: int | None = None
 
 
-@dataclass
-class _Live:
-    """The moving parts of a run."""
-
-    denoiser: Denoiser
-    groups: dict[str, list[Parameter]]
-    optimizer: torch.optim.Optimizer
-    ema: Ema | None
-    step: int = 0
-    averages: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
 class Trainer:
     """Trains a task and keeps everything that belongs to the run in one folder.
 
@@ -113,6 +97,9 @@ class Trainer:
         data: Training set; ``task.data(root)`` if not given.
         root: Where data sets are looked for.
         device: Device; a GPU where there is one.
+
+    Raises:
+        DataError: The training set is empty, or cannot be loaded.
     """
 
     def __init__(
@@ -125,27 +112,35 @@ class Trainer:
         root: str | Path | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        self.config = config
-        self.out = Path(out)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        self.config = config
+        self.out = Path(out)
         self.engine: Engine = make_engine(device, config.mixed_precision)
-        self._data = task.data(root) if data is None else data
-        count = len(self._data)
+        self.data = task.data(root) if data is None else data
+        count = len(self.data)
         if count < 1:
             raise DataError("the training set is empty; expected at least one example")
         self.batch_size = min(config.batch_size, count)
         self.steps_per_epoch = -(-count // self.batch_size)
         self.total = config.steps or self.steps_per_epoch * (config.epochs or 1)
-        self._fingerprint = self._data.fingerprint()
-        self._live = self._build(task)
-        self.task = task.prepared(self._live.denoiser, self._data)
-        self._stop: int | None = None
-        self._order: tuple[int, Tensor] | None = None
         self.outcome: Outcome | None = None
+        self._task = task
+        self._live = self._build()
+        self._order: tuple[int, Tensor] | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps made so far."""
+        return self._live.step
+
+    @property
+    def task(self) -> Task:
+        """The task as it goes into the card, with the facts of the data that it samples with."""
+        return self._live.task
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Outcome:
-        """Train to the end, or until SIGINT or SIGTERM.
+        """Train to the end, or until SIGINT or SIGTERM; see :meth:`events`.
 
         Raises:
             TrainingError: The output cannot be written, or the loss is not finite or explodes.
@@ -160,84 +155,92 @@ class Trainer:
     def events(self) -> Iterator[Progress]:
         """Train, and yield at every log record; :attr:`outcome` is set at the end.
 
-        SIGINT and SIGTERM end the training after the present step, with a checkpoint; a second
-        signal does what it did before.
+        SIGINT and SIGTERM end the training after the present step, with a checkpoint (with several
+        processes: at the next log record); a second signal does what it did before.
 
         Raises:
             TrainingError: The output cannot be written, or the loss is not finite or explodes.
             ConfigError: ``out`` holds another run.
+            CheckpointError: The checkpoint to go on from is damaged.
         """
-        self._stop = None
-        state = torch.get_rng_state()
-        previous = self._catch_signals()
-        log: Log | None = None
+        self.outcome = None
+        if self._live.step:
+            self._live = self._build()  # a training that was left: go on from its checkpoint
+        generator = torch.get_rng_state()
         try:
-            position = self._start()
-            if self.engine.main:
-                log = Log(self.out / "log.jsonl", position)
-                log.write("start", self._live.step, **self._facts())
-            yield from self._loop(log)
+            with StopRequest() as stop, store.Output(self.out, self.engine.main) as output:
+                output.check(self._live)
+                self.engine.wait()
+                position = store.resume(self._live)
+                with Log.open(self.out / "log.jsonl", position, self.engine.main) as log:
+                    log.write("start", self.step, **self._facts())
+                    yield from self._loop(log, stop)
         finally:
-            if log is not None:
-                log.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            torch.set_rng_state(state)
+            torch.set_rng_state(generator)
 
-    def _loop(self, log: Log | None) -> Iterator[Progress]:
+    def _loop(self, log: Log, stop: StopRequest) -> Iterator[Progress]:
         live, config = self._live, self.config
         live.denoiser.train()
-        window = Window(live.step)
-        saved = self._newest()
-        while live.step < self.total:
+        window, saved, end = Window(live.step), None, live.step == live.total
+        while not end:
             self._step(window)
-            end = live.step == self.total or self._asked_to_stop(live.step)
+            end = live.step == live.total or self._asked_to_stop(stop)
             save = end or live.step % config.checkpoint_every == 0
             if not save and live.step % config.log_every:
                 continue
-            progress = self._flush(window, log)
+            progress = self._record(window, log)
             if save:
                 saved = self._save(log)
-                progress = Progress(**{**vars(progress), "saved": saved})
+            yield replace(progress, saved=saved if save else None)
             window = Window(live.step)
-            yield progress
-            if end:
-                break
-        finished = live.step == self.total
-        if log is not None:
-            log.write("end" if finished else "stop", live.step, seconds=live.seconds)
-        assert saved is not None
-        self.outcome = self._outcome(finished, saved)
+        if saved is None:
+            saved = list_checkpoints(self.out)[-1]
+        finished = live.step == live.total
+        log.write("end" if finished else "stop", live.step, seconds=round(live.seconds, 3))
+        message = (
+            f"training finished after {live.step} steps; the model is {saved}"
+            if finished
+            else f"training stopped by {stop.name} after step {live.step} of {live.total}; saved "
+            f"{saved}. Run the same command again to go on from there"
+        )
+        self.outcome = Outcome(live.step, live.total, finished, saved, message, stop.number)
 
     def _step(self, window: Window) -> None:
         """One optimiser step."""
         live, config, engine = self._live, self.config, self.engine
-        step = live.step
-        index, epoch = self._batch(step)
-        lr = learning_rate(config, step, epoch=epoch, total=self.total)
+        index, epoch = self._batch(live.step)
+        lr = learning_rate(config, live.step, epoch=epoch, total=live.total)
         for group in live.optimizer.param_groups:
             group["lr"] = lr
         live.optimizer.zero_grad(set_to_none=True)
-        rows: Tensor | None = None
-        for part, weight in self._parts(index):
-            # Dropout and the like draw from torch's generator: fixed by the step, never carried.
-            torch.manual_seed(_mix(config.seed, step, int(part[0])))
-            clean = self._data.batch(part).to(engine.device)
-            key = Key(config.seed, clean.ids, step=step + 1).at(stream="train")
-            with engine.autocast():
-                losses = self.task.losses(live.denoiser, clean, key)
-            names = sorted(losses)
-            sums = torch.stack([losses[name].float().sum() for name in names]) * weight
-            engine.backward(sums.sum())
-            rows = sums.detach() if rows is None else rows + sums.detach()
-        assert rows is not None
-        engine.reduce_gradients([p for group in live.groups.values() for p in group])
+        parts = [self._backward(part, weight) for part, weight in self._parts(index)]
+        losses = {name: torch.stack([p[name] for p in parts]).sum() for name in parts[0]}
+        engine.reduce_gradients(live.parameters)
         norms = self._clip()
         live.optimizer.step()
         if live.ema is not None:
             live.ema.update()
         live.step += 1
-        window.add(names, rows, norms, index, lr, epoch)
+        window.add(losses, norms, index, lr, epoch)
+
+    def _backward(self, part: Tensor, weight: float) -> dict[str, Tensor]:
+        """Add the gradient of the weighted losses of some examples; returns these losses."""
+        config, engine, step = self.config, self.engine, self._live.step
+        # Dropout and the like draw from torch's generator: fixed by the step, never carried over.
+        torch.manual_seed(_mix(config.seed, step, int(part[0])))
+        clean = self.data.batch(part).to(engine.device)
+        key = Key(config.seed, clean.ids, step=step + 1).at(stream="train")
+        with engine.autocast():
+            losses = self._live.task.losses(self._live.denoiser, clean, key)
+        for name, value in losses.items():
+            if value.shape != part.shape:
+                raise TrainingError(
+                    f"the loss of component {name!r} has shape {list(value.shape)}, expected one "
+                    f"number for each of the {len(part)} examples; correct losses() of the task"
+                )
+        sums = {name: losses[name].float().sum() * weight for name in sorted(losses)}
+        engine.backward(torch.stack(list(sums.values())).sum())
+        return {name: value.detach() for name, value in sums.items()}
 
     def _parts(self, index: Tensor) -> Iterator[tuple[Tensor, float]]:
         """This rank's share of the batch in pieces, with the weight of an example's loss."""
@@ -253,11 +256,7 @@ class Trainer:
         """Example indices of the global batch of ``step`` (from 0), and its epoch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
-            ids = torch.arange(len(self._data))
-            words = Key(self.config.seed, ids, step=epoch).at(stream="order").bits(2)
-            # 63 random bits an example; ties, if ever, fall in the order of the examples.
-            value = (words[:, 0] << 31) | (words[:, 1] >> 1)
-            self._order = epoch, torch.argsort(value, stable=True)
+            self._order = epoch, _permutation(len(self.data), self.config.seed, epoch)
         order = self._order[1]
         return order[place * self.batch_size : (place + 1) * self.batch_size], epoch
 
@@ -271,93 +270,54 @@ class Trainer:
                 torch.nn.utils.clip_grads_with_norm_(
                     parameters, self.config.clip, norm, foreach=True
                 )
-            norms[name] = norm
+            norms[name] = norm.detach()
         return norms
 
-    def _flush(self, window: Window, log: Log | None) -> Progress:
+    def _record(self, window: Window, log: Log) -> Progress:
         """Read the losses of the window, check them and log them."""
         live = self._live
         record = window.close(self.engine)
         problem = record.problem(live.averages, self.config.max_loss_factor)
         if problem is not None:
-            self._fail(problem, record.batches, log)
+            log.write("failure", live.step, problem=problem)
+            if self.engine.main:
+                store.save_failure(live, record.batches)
+            self.engine.wait()
+            raise TrainingError(f"{problem}. {store.after_failure(live)}")
         record.update(live.averages)
         live.seconds += record.seconds
         speed = record.examples / max(record.seconds, 1e-9)
-        eta = (self.total - live.step) * record.seconds / record.steps
-        if log is not None:
-            log.write(
-                "train",
-                live.step,
-                epoch=record.epoch,
-                loss=record.losses,
-                grad_norm=record.norms,
-                lr=record.lr,
-                examples_per_second=round(speed, 3),
-                eta=round(eta, 1),
-                seconds=round(live.seconds, 3),
-            )
-        return Progress(live.step, self.total, record.losses, eta, record.epoch, speed)
-
-    def _fail(self, problem: str, batches: list[dict[str, Any]], log: Log | None) -> None:
-        folder = self.out / "failed"
-        if self.engine.main:
-            store.save_failure(self, folder, batches)
-            if log is not None:
-                log.write("failure", self._live.step, problem=problem)
-        newest = self._newest()
-        earlier = f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
-        raise TrainingError(
-            f"{problem}. The weights and the batches since the last check are in {folder}; "
-            f"{earlier}. Lower train.lr, set train.clip, or check those examples"
+        eta = (live.total - live.step) * record.seconds / record.steps
+        log.write(
+            "train",
+            live.step,
+            epoch=record.epoch,
+            loss=record.losses,
+            grad_norm=record.norms,
+            lr=record.lr,
+            examples_per_second=round(speed, 3),
+            eta=round(eta, 1),
+            seconds=round(live.seconds, 3),
         )
+        return Progress(live.step, live.total, record.losses, eta, record.epoch, speed)
 
-    def _save(self, log: Log | None) -> Path:
+    def _save(self, log: Log) -> Path:
         """Write a checkpoint and drop the oldest."""
-        path = self.out / "checkpoints" / f"step-{self._live.step:09d}"
+        path = self.out / "checkpoints" / f"step-{self.step:09d}"
+        log.write("checkpoint", self.step, path=path.name)
+        log.sync()
         if self.engine.main:
-            assert log is not None
-            log.write("checkpoint", self._live.step, path=path.name)
-            log.sync()
-            store.save_checkpoint(self, path, log.position)
+            store.save_checkpoint(self._live, path, log.position)
         self.engine.wait()
         return path
 
-    def _start(self) -> int:
-        """Check the output and resume; returns the length of the log that stays."""
-        if self.engine.main:
-            store.check_output(self)
-        self.engine.wait()
-        position = store.resume(self)
-        if self._live.step >= self.total and self._newest() is None:
-            raise ConfigError(f"train: no step to make, found a total of {self.total}")
-        return position
-
-    def _build(self, task: Task) -> _Live:
-        config = self.config
-        denoiser = task.build()
-        self.engine.prepare(denoiser)
-        groups = task.groups(denoiser)
-        _check_groups(denoiser, groups)
-        if config.compile:
-            denoiser.compile()
-        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(
-            [{"params": parameters} for parameters in groups.values()],
-            lr=config.lr,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            amsgrad=config.amsgrad,
-            fused=self.engine.device.type in ("cpu", "cuda"),
-        )
-        ema = Ema(denoiser, config.ema, warmup=config.ema_warmup) if config.ema else None
-        return _Live(denoiser, groups, optimizer, ema)
+    def _build(self) -> Live:
+        return Live.build(self._task, self.config, self.out, self.data, self.total, self.engine)
 
     def _facts(self) -> dict[str, Any]:
         return {
             "total": self.total,
-            "examples": len(self._data),
+            "examples": len(self.data),
             "batch_size": self.batch_size,
             "batch_size_asked": self.config.batch_size,
             "steps_per_epoch": self.steps_per_epoch,
@@ -367,69 +327,24 @@ class Trainer:
             "threads": torch.get_num_threads(),
         }
 
-    def _newest(self) -> Path | None:
-        from graphdiff.train.checkpoint import list_checkpoints
-
-        found = list_checkpoints(self.out)
-        return found[-1] if found else None
-
-    def _outcome(self, finished: bool, saved: Path) -> Outcome:
-        live = self._live
-        if finished:
-            message = f"training finished after {live.step} steps; the model is {saved}"
-        else:
-            name = signal.Signals(self._stop).name if self._stop else "a signal"
-            message = (
-                f"training stopped by {name} after step {live.step} of {self.total}; saved "
-                f"{saved}. Run the same command again to go on from there"
-            )
-        return Outcome(live.step, self.total, finished, saved, message, self._stop)
-
-    def _catch_signals(self) -> dict[int, Any]:
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            self._stop = number
-            for other, handler in previous.items():
-                signal.signal(other, handler)
-
-        previous = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-        for number in previous:
-            signal.signal(number, ask)
-        return previous
-
-    def _asked_to_stop(self, step: int) -> bool:
-        """Whether to stop after this step; ranks agree, at log records only."""
+    def _asked_to_stop(self, stop: StopRequest) -> bool:
+        """Whether to stop after this step; several processes agree, at log records only."""
         if self.engine.world == 1:
-            return self._stop is not None
-        if step % self.config.log_every and step % self.config.checkpoint_every:
+            return stop.number is not None
+        if self.step % self.config.log_every and self.step % self.config.checkpoint_every:
             return False
-        flag = torch.tensor([float(self._stop or 0)], device=self.engine.device)
-        asked = int(self.engine.sum(flag).item())
-        return asked > 0
+        flag = torch.tensor([float(stop.number is not None)], device=self.engine.device)
+        return bool(self.engine.sum(flag).item())
+
+
+def _permutation(count: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of ``count`` examples that only (seed, epoch) fix, int64 ``[count]``."""
+    words = Key(seed, torch.arange(count), step=epoch).at(stream="order").bits(2)
+    # 63 random bits for each example; ties, if ever, fall in the order of the examples.
+    return torch.argsort((words[:, 0] << 31) | (words[:, 1] >> 1), stable=True)
 
 
 def _mix(seed: int, step: int, first: int) -> int:
     """A seed for torch's generator from three numbers (multiplicative hashing, 63 bits)."""
-    value = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + first * 0x94D049BB133111EB)
+    value = seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + first * 0x94D049BB133111EB
     return (value ^ (value >> 29)) & (2**63 - 1)
-
-
-def _check_groups(denoiser: Denoiser, groups: dict[str, list[Parameter]]) -> None:
-    """Every trainable parameter must be in exactly one group."""
-    seen: dict[int, str] = {}
-    for group, parameters in groups.items():
-        for parameter in parameters:
-            if id(parameter) in seen:
-                raise ConfigError(
-                    f"a parameter is in the groups {seen[id(parameter)]!r} and {group!r}; "
-                    "expected each in one group"
-                )
-            seen[id(parameter)] = group
-    lost = [n for n, p in denoiser.named_parameters() if p.requires_grad and id(p) not in seen]
-    if lost:
-        raise ConfigError(
-            f"{len(lost)} trainable parameters are in no group of the task, the first is "
-            f"{lost[0]!r}; freeze them or add them to a group"
-        )

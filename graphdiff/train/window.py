@@ -50,7 +50,8 @@ class Record:
                 if not math.isfinite(value):
                     return (
                         f"the gradient norm of group {name!r} at step {batch['step']} "
-                        f"(examples {_some(batch['examples'])}) is {value}, expected a finite number"
+                        f"(examples {_some(batch['examples'])}) is {value}, "
+                        "expected a finite number"
                     )
         return None
 
@@ -67,8 +68,7 @@ class Window:
     def __init__(self, first: int) -> None:
         self._first = first
         self._began = time.perf_counter()
-        self._names: list[str] = []
-        self._losses: list[Tensor] = []
+        self._losses: list[dict[str, Tensor]] = []
         self._norms: list[dict[str, Tensor]] = []
         self._index: list[Tensor] = []
         self._lr = 0.0
@@ -76,15 +76,13 @@ class Window:
 
     def add(
         self,
-        names: list[str],
-        losses: Tensor,
+        losses: dict[str, Tensor],
         norms: dict[str, Tensor],
         index: Tensor,
         lr: float,
         epoch: int,
     ) -> None:
         """Add one step: this rank's part of the mean losses, and what the batch was."""
-        self._names = names
         self._losses.append(losses)
         self._norms.append(norms)
         self._index.append(index)
@@ -92,16 +90,14 @@ class Window:
 
     def close(self, engine: Engine) -> Record:
         """Read everything (one synchronisation) and sum the losses over the ranks."""
-        losses = engine.sum(torch.stack(self._losses)).double().cpu()
-        groups = list(self._norms[0])
-        norms = torch.stack([torch.stack([n[g] for g in groups]) for n in self._norms])
-        norms = norms.double().cpu()
+        losses, names = engine.sum(_table(self._losses)).double().cpu(), list(self._losses[0])
+        norms, groups = _table(self._norms).double().cpu(), list(self._norms[0])
         seconds = time.perf_counter() - self._began
         batches = [
             {
                 "step": self._first + place + 1,
                 "examples": index.tolist(),
-                "loss": dict(zip(self._names, loss, strict=True)),
+                "loss": dict(zip(names, loss, strict=True)),
                 "grad_norm": dict(zip(groups, norm, strict=True)),
             }
             for place, (index, loss, norm) in enumerate(
@@ -114,10 +110,15 @@ class Window:
             epoch=self._epoch,
             lr=self._lr,
             seconds=seconds,
-            losses=dict(zip(self._names, losses.mean(0).tolist(), strict=True)),
+            losses=dict(zip(names, losses.mean(0).tolist(), strict=True)),
             norms=dict(zip(groups, norms.mean(0).tolist(), strict=True)),
             batches=batches,
         )
+
+
+def _table(rows: list[dict[str, Tensor]]) -> Tensor:
+    """Scalars by step and name, ``[steps, names]``."""
+    return torch.stack([torch.stack([row[name] for name in rows[0]]) for row in rows])
 
 
 def _place(batch: dict[str, Any], name: str) -> str:

@@ -60,6 +60,7 @@ class Points(Data):
 class Net(nn.Module):
     def __init__(self, config: PointsConfig) -> None:
         super().__init__()
+
         def branch(out: int) -> nn.Module:
             return nn.Sequential(
                 nn.Linear(4, config.width), nn.SiLU(), nn.Dropout(config.dropout),
