@@ -273,11 +273,6 @@ class Denoiser(nn.Module):
                 f"time_input is {time_input!r}, expected one of {get_args(TimeInput)}"
             )
         clock = process[time_of if time_of is not None else process.names[0]]
-        if time_input != "t" and not hasattr(clock, "schedule"):
-            raise ArgumentError(
-                f"time_input {time_input!r} needs a component with a schedule, found "
-                f"{type(clock).__name__}; name another in time_of"
-            )
         self.net = net
         self.process = process
         self.parametrizations = {name: parametrizations[name] for name in process.names}
@@ -287,7 +282,7 @@ class Denoiser(nn.Module):
     def label(self, t: Tensor, batch: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """What the network is told about the clock ``t``, ``[b]``."""
         if self.time_input != "t":
-            schedule = getattr(self._clock, "schedule")  # noqa: B009
+            schedule = self._clock.schedule
             t = schedule.sigma(t) if self.time_input == "sigma" else schedule.log_snr(t)
         return t.to(dtype).reshape(-1).expand(batch)
 

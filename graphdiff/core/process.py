@@ -23,6 +23,7 @@ from graphdiff.core.errors import ArgumentError
 if TYPE_CHECKING:
     from graphdiff.core.kernel import Kernel
     from graphdiff.core.rng import Key
+    from graphdiff.core.schedule import Schedule
     from graphdiff.core.space import Space
     from graphdiff.core.state import State
 
@@ -34,9 +35,11 @@ class Process(ABC):
 
     Attributes:
         space: where the free coordinates of the component sit in its tensor.
+        schedule: how much signal is left at clock ``t``.
     """
 
     space: Space
+    schedule: Schedule
 
     @abstractmethod
     def prior(self, like: Tensor, mask: Tensor | None, key: Key) -> Tensor:

@@ -114,7 +114,9 @@ class Schedule(ABC):
     @staticmethod
     def _jvp(function: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
         clock = _clock(t).clamp(min=_EDGE)
-        value, slope = torch.func.jvp(function, (clock,), (torch.ones_like(clock),))  # type: ignore[no-untyped-call]
+        value: Tensor
+        slope: Tensor
+        value, slope = torch.func.jvp(function, (clock,), (torch.ones_like(clock),))[:2]
         return value, slope
 
 
@@ -214,7 +216,8 @@ class EDM(Schedule):
     def sigma(self, t: Tensor | float) -> Tensor:
         """The noise level of clock ``t``: equal steps of ``t`` are the published grid."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        return (low + _clock(t) * (high - low)).pow(self.rho)
+        level: Tensor = low + _clock(t) * (high - low)
+        return level.pow(self.rho)
 
 
 @dataclass(frozen=True)
@@ -238,7 +241,7 @@ class Cosine(Schedule):
     def sigma(self, t: Tensor | float) -> Tensor:
         """``sqrt(1 - alpha^2) = sqrt(sin(a - a_0) sin(a + a_0)) / cos(a_0)``."""
         unit, clock = 0.5 * math.pi / (1 + self.s), _clock(t)
-        square = torch.sin(unit * clock) * torch.sin(unit * (clock + 2 * self.s))
+        square: Tensor = torch.sin(unit * clock) * torch.sin(unit * (clock + 2 * self.s))
         return square.clamp(min=0).sqrt() / math.cos(unit * self.s)
 
 
