@@ -75,12 +75,13 @@ class LangevinTable:
         # the tensor holds twice cancels in the ratio of their norms, but not in the number of
         # coordinates.
         copies = 2 if isinstance(self.space, Symmetric) else 1
+        factor, floor = self.factor[i], self.floor[i]
         power = grad.flatten(1).square().sum(1)
         if mask is None:
             full = copies * float(self.space.count((1, *grad.shape[1:]), None))
-            return (self.factor[i] * full) / power.clamp(min=self.floor[i] * max(full, 1.0))
+            return torch.reciprocal(power.clamp(min=floor * max(full, 1.0))) * (factor * full)
         noise = (copies * self.space.count(tuple(grad.shape), mask)).to(grad.dtype)
-        return self.factor[i] * noise / torch.maximum(power, self.floor[i] * noise.clamp(min=1.0))
+        return torch.div(noise * factor, torch.maximum(power, floor * noise.clamp(min=1.0)))
 
     def batch_step_size(self, i: int, grad: Tensor, noise: Tensor) -> Tensor:
         """The one step of the whole batch from mean norms of score and drawn noise, ``[]``."""
@@ -138,6 +139,10 @@ class _PredictorCorrectorProgram(Program):
     @property
     def stages(self) -> int:  # type: ignore[override]
         return self.n_steps + self.predictor.stages
+
+    @property
+    def reads_key(self) -> bool:  # type: ignore[override]
+        return self.table.norm == "batch" or self.predictor.reads_key
 
     def evaluate_at(self, i: int, stage: int) -> float | None:
         return self.predictor.evaluate_at(i, max(0, stage - self.n_steps))

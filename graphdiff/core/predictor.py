@@ -81,8 +81,8 @@ def discrete_beta(schedule: VP, size: int, k: int) -> float:
 
 def discrete_variance(schedule: VE, size: int, k: int) -> float:
     """Square of entry ``k`` of ``exp(linspace(log sigma_min, log sigma_max, N))``."""
-    ratio = schedule.sigma_max / schedule.sigma_min
-    return (schedule.sigma_min * ratio ** (k / max(size - 1, 1))) ** 2
+    low, high = math.log(schedule.sigma_min), math.log(schedule.sigma_max)
+    return math.exp(2.0 * (low + (high - low) * k / max(size - 1, 1)))
 
 
 def retention(

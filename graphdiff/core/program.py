@@ -34,9 +34,12 @@ class Program(ABC):
 
     Attributes:
         stages: network evaluations in one step, at most.
+        reads_key: whether ``update`` draws noise itself, before the kernel exists. Only then does
+            the sampler make the key of the component; noise of the kernel needs none.
     """
 
     stages: int
+    reads_key: bool = False
 
     @abstractmethod
     def evaluate_at(self, i: int, stage: int) -> float | None:
@@ -70,8 +73,9 @@ class Program(ABC):
                 component, logits of a discrete one.
             mask: padding mask of the component, or ``None``.
             carry: what :meth:`start` or the previous ``update`` returned.
-            key: noise of this stage. The kernel's own noise is drawn from this key by the sampler;
-                noise that must be known before the kernel exists is drawn on another stream.
+            key: noise of this stage and component, if ``reads_key``. The sampler draws the noise of
+                the kernel from the same key, so a kernel that is not certain must not be returned
+                for noise drawn here; draw that in the unused upper half of the step range.
 
         Returns:
             The distribution of the next value, and the next carry.

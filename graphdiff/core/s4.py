@@ -53,6 +53,10 @@ class _S4Program(Program):
     variance: tuple[float, ...]
     stages: int = 1
 
+    @property
+    def reads_key(self) -> bool:  # type: ignore[override]
+        return self.table.norm == "batch"
+
     def evaluate_at(self, i: int, stage: int) -> float | None:
         return self.times[i]
 

@@ -13,6 +13,7 @@ order, padding, threads and resuming change nothing. Nothing inside a step waits
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from graphdiff.core.process import Product
 from graphdiff.core.program import Carry, Solver
 from graphdiff.core.rng import Key, stream_id
 from graphdiff.core.state import State
-from graphdiff.core.step import Step, check_resume
+from graphdiff.core.step import Step, check_resume, derived, make_step
 from graphdiff.core.times import Times
 
 if TYPE_CHECKING:
@@ -154,10 +155,11 @@ class Sampler:
         ``on_step`` is called after every step.
         """
         state = template
-        for step in self.steps(denoiser, template, seed=seed, cond=cond, grad=grad):
-            state = step.state
-            if on_step is not None:
-                on_step(step)
+        with torch.set_grad_enabled(grad):
+            for step in self.steps(denoiser, template, seed=seed, cond=cond, grad=grad):
+                state = step.state
+                if on_step is not None:
+                    on_step(step)
         return state
 
     def _chain(
@@ -171,63 +173,71 @@ class Sampler:
         cond: Any,
         grad: bool,
     ) -> Iterator[Step]:
-        plan, total = self._compiled, len(self._compiled.slots)
-        programs, streams, times = plan.programs, plan.streams, plan.times
-        key = Key(seed, state.ids)
+        plan, key, total = self._compiled, Key(seed, state.ids), len(self._compiled.slots)
         clock = iter(_clock(plan, first, state))
-        masks = {name: state.mask(name) for name in programs}
         failed: dict[str, Tensor] = {}
+        discrete = tuple(n for n, x in state.values.items() if not x.is_floating_point())
         checked = False
         for i in range(first, total):
             x0: Mapping[str, Tensor] = {}
             kernels: dict[str, Kernel] = {}
             carry = dict(carry)
-            with torch.set_grad_enabled(grad):
+            # Entering the guard costs as much as a tensor operation; the loop of __call__ is in it.
+            guarded = torch.is_grad_enabled() != grad
+            with torch.set_grad_enabled(grad) if guarded else _FREE:
                 for slot in plan.slots[i]:
                     x0 = denoiser(state, next(clock), cond)
-                    calls += 1
                     if not checked:
                         check_answer(self.process, state, x0)
                         checked = True
-                    noise = key.at(step=slot.noise)
-                    values, kernels = state.values, {}
-                    for name, stage in slot.parts:
-                        kernels[name], carry[name] = programs[name].update(
-                            i,
-                            stage,
-                            values[name],
-                            x0[name],
-                            masks[name],
-                            carry[name],
-                            noise.at(stream=streams[name]),
-                        )
-                    state = state.replace(**_draw(kernels, noise))
-                    _note_nan(failed, values, x0)
+                    calls += 1
+                    if discrete:
+                        _note_nan(failed, discrete, x0)
+                    state, kernels = _move(plan, slot, i, state, x0, carry, key)
             if i == total - 1:
                 check_finite(state, failed)
-            yield Step(i, times[i], times[i + 1], state, x0, kernels, carry, calls, total, seed)
+            t, s = plan.times[i], plan.times[i + 1]
+            yield make_step(i, t, s, state, x0, kernels, carry, calls, total, seed)
 
 
-def _draw(kernels: Mapping[str, Kernel], key: Key) -> dict[str, Tensor]:
-    """Draw all kernels, those that need noise in one call."""
+_FREE: AbstractContextManager[None] = nullcontext()
+
+
+def _move(
+    plan: Compiled,
+    slot: Slot,
+    i: int,
+    state: State,
+    x0: Mapping[str, Tensor],
+    carry: dict[str, Carry],
+    key: Key,
+) -> tuple[State, dict[str, Kernel]]:
+    """Update the components of a slot and draw them; ``carry`` is changed in place."""
+    values, kernels = state.values, {}
+    noise = key.at(step=slot.noise)
+    for name, stage in slot.parts:
+        program = plan.programs[name]
+        own = noise.at(stream=plan.streams[name]) if program.reads_key else noise
+        kernels[name], carry[name] = program.update(
+            i, stage, values[name], x0[name], state.masks.get(name), carry[name], own
+        )
     fixed = {name: k.value for name, k in kernels.items() if isinstance(k, Delta)}
     if len(fixed) == len(kernels):
-        return fixed
-    drawn = sample_all({n: k for n, k in kernels.items() if n not in fixed}, key)
-    return {**fixed, **drawn}
+        return derived(state, {**values, **fixed}), kernels
+    drawn = sample_all({n: k for n, k in kernels.items() if n not in fixed}, noise)
+    return derived(state, {**values, **fixed, **drawn}), kernels
 
 
 def _note_nan(
-    failed: dict[str, Tensor], values: Mapping[str, Tensor], x0: Mapping[str, Tensor]
+    failed: dict[str, Tensor], discrete: tuple[str, ...], x0: Mapping[str, Tensor]
 ) -> None:
     """Remember, on the device, which samples got NaN logits.
 
     A continuous value stays NaN once it is, so that only discrete components need a note.
     """
-    for name, value in values.items():
-        if not value.is_floating_point() and name in x0:
-            now = x0[name].detach().isnan().flatten(1).any(1)
-            failed[name] = failed[name] | now if name in failed else now
+    for name in discrete:
+        now = x0[name].detach().isnan().flatten(1).any(1)
+        failed[name] = failed[name] | now if name in failed else now
 
 
 def _clock(plan: Compiled, first: int, state: State) -> list[Tensor]:

@@ -126,11 +126,13 @@ class Times:
                 "or keep it and set to_zero=True"
             )
         if self.kind == "log_snr":
-            return schedule.inverse(torch.linspace(*ends, steps + 1, dtype=torch.float64))
+            return schedule.inverse(
+                torch.linspace(ends[0], ends[1], steps + 1, dtype=torch.float64)
+            )
         if not self.rho > 0.0:
             raise ArgumentError(f"Times(kind='karras') needs rho > 0, found {self.rho}")
         roots = [math.exp(-0.5 * e / self.rho) for e in ends]
-        sigma = torch.linspace(*roots, steps + 1, dtype=torch.float64) ** self.rho
+        sigma = torch.linspace(roots[0], roots[1], steps + 1, dtype=torch.float64) ** self.rho
         return schedule.inverse(-2.0 * sigma.log())
 
 
@@ -154,11 +156,11 @@ def descending(times: Sequence[float]) -> tuple[float, ...]:
 
 def _schedule(process: Process | Product, component: str | None, kind: str) -> Schedule:
     parts = process.parts if isinstance(process, Product) else {"": process}
-    found = {
-        name: part.schedule
-        for name, part in parts.items()
-        if isinstance(getattr(part, "schedule", None), Schedule)
-    }
+    found: dict[str, Schedule] = {}
+    for name, part in parts.items():
+        schedule = getattr(part, "schedule", None)
+        if isinstance(schedule, Schedule):
+            found[name] = schedule
     if component is not None:
         if component not in found:
             raise ArgumentError(
