@@ -328,6 +328,19 @@ class Graphs:
         refuse(step < 0, "has unsorted edges", "pack it with Graphs.from_lists")
         return self
 
+    def canonical(self) -> Graphs:
+        """The same graphs with edges as ``u < v`` in lexicographic order, checked.
+
+        Raises:
+            DataError: As :meth:`validate`.
+        """
+        owner = np.repeat(np.arange(len(self)), self.num_edges)
+        pairs = np.sort(self.edges, axis=1)
+        order = np.lexsort((pairs[:, 1], pairs[:, 0], owner))
+        kinds = None if self.edge_type is None else self.edge_type[order]
+        out = Graphs(self.num_nodes, self.edge_ptr, pairs[order], self.node_type, kinds)
+        return out.validate()
+
     # -- storage ----------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, NDArray[Any]]:

@@ -26,10 +26,11 @@ from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
 __all__ = ["from_package", "load_qm9"]
 
 ENTRIES = 133_885
-_FULL = ("qm9/qm9_smiles_133885.csv", "graphgen/qm9/qm9_smiles_133885.csv")
+_FULL = "qm9/qm9_smiles_133885.csv"
 
 
 def load_qm9(
+    name: str = "qm9",
     root: str | Path | None = None,
     *,
     variant: str = "characterised",
@@ -39,6 +40,7 @@ def load_qm9(
     """Loads QM9 with the published test ids.
 
     Args:
+        name: The registered name.
         root: Folder that holds ``qm9/qm9.smi.xz``; None = the search path.
         variant: "characterised" (130,831 molecules, embedded in the checkout) or "full" (all
             133,885, from a csv file ``qm9/qm9_smiles_133885.csv`` on the search path). Both have
@@ -46,16 +48,16 @@ def load_qm9(
         workers: Processes of the first preprocessing.
         progress: Called with (done, total) during it.
     """
-    about = card("qm9")
+    about = card(name)
     if variant == "characterised":
-        names, expected = ("qm9/qm9.smi.xz",), about["sha256"]
+        file, expected = about["file"], about["sha256"]
     elif variant == "full":
-        names, expected = _FULL, about["full_sha256"]
+        file, expected = _FULL, about["full_sha256"]
     else:
         raise ArgumentError(f"variant must be 'characterised' or 'full', found {variant!r}")
-    path = find(names, root)
+    path = find([file], root)
     if path is None:
-        raise missing("qm9", names, root)
+        raise missing(name, [file], root)
     data = read_bytes(path)
     check_sha256(path, data, expected)
     lines = data.decode("ascii").split("\n")[variant == "full" : ENTRIES + (variant == "full")]

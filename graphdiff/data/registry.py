@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,19 @@ from graphdiff.data.graphs import Dataset
 
 __all__ = ["load", "names"]
 
+_GENERIC = "graphdiff.data.generic:load_generic"
 _LOADERS = {
     "qm9": "graphdiff.data.qm9:load_qm9",
+    "zinc250k": "graphdiff.data.molecular:load_zinc250k",
+    "moses": "graphdiff.data.molecular:load_moses",
+    "community_small": _GENERIC,
+    "ego_small": _GENERIC,
+    "enzymes": _GENERIC,
+    "grid": _GENERIC,
+    "planar": _GENERIC,
+    "tree": _GENERIC,
+    "sbm": _GENERIC,
+    "comm20": _GENERIC,
 }
 
 
@@ -42,5 +54,10 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     if name not in _LOADERS:
         raise ArgumentError(f"unknown data set {name!r}: choose one of {', '.join(_LOADERS)}")
     module, function = _LOADERS[name].split(":")
-    result: Dataset = getattr(import_module(module), function)(root, **options)
+    loader = getattr(import_module(module), function)
+    known = [p for p in signature(loader).parameters if p not in ("name", "root")]
+    for option in options:
+        if option not in known:
+            raise ArgumentError(f"{name} has no option {option!r}: it takes {', '.join(known)}")
+    result: Dataset = loader(name, root, **options)
     return result

@@ -73,11 +73,15 @@ def roots(root: str | Path | None = None) -> list[Path]:
 
 
 def find(names: Sequence[str], root: str | Path | None = None) -> Path | None:
-    """The first existing file of some relative names, over the search path."""
+    """The first existing file of some relative names, over the search path.
+
+    In each folder a subfolder ``graphgen`` is looked into as well.
+    """
     for folder in roots(root):
         for name in names:
-            if (path := folder / name).is_file():
-                return path
+            for path in (folder / name, folder / "graphgen" / name):
+                if path.is_file():
+                    return path
     return None
 
 
