@@ -286,7 +286,7 @@ class Categorical(Kernel):
     def _free_logits(self) -> Tensor:
         """Logits of the free coordinates, ``[b, size, K]``."""
         flat = self.space.gather(self.logits)
-        return flat.unflatten(1, (self.noise_size, self.logits.shape[-1]))
+        return flat.reshape(len(flat), self.noise_size, self.logits.shape[-1])
 
     def _place(self, flat: Tensor) -> Tensor:
         """Flat values ``[b, size]`` as a tensor ``[b, ...]`` with zeros at padding."""
