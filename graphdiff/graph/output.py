@@ -76,8 +76,6 @@ class GraphOutput:
 
         path = out / "samples.graphml"
         with path.open("wb") as file:
-            for k, graph in zip(samples.ids, samples.items, strict=True):
-                graph.graph["id"] = int(k)
             union = nx.disjoint_union_all(list(samples.items)) if samples.items else nx.Graph()
             owner = np.repeat(np.asarray(samples.ids, dtype=np.int64), samples.raw.num_nodes)
             nx.set_node_attributes(union, dict(enumerate(owner.tolist())), "sample")
