@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from functools import lru_cache
 from typing import Literal, final
 
 import torch
@@ -41,6 +40,7 @@ from graphdiff.core.process import Process
 from graphdiff.core.rng import Key
 from graphdiff.core.schedule import Schedule
 from graphdiff.core.space import Space
+from graphdiff.core.tables import table
 
 __all__ = ["CTMC", "Weighting", "alpha_slope"]
 
@@ -172,13 +172,13 @@ class CTMC(Process):
         return x if mask is None else self.space.apply_mask(x, mask)
 
 
-@lru_cache(maxsize=64)
+@table
 def class_probs(probs: tuple[float, ...], device: torch.device) -> Tensor:
     """Probabilities as float64 ``[K]``."""
     return torch.tensor(probs, dtype=torch.float64, device=device)
 
 
-@lru_cache(maxsize=64)
+@table
 def class_cdf(probs: tuple[float, ...], device: torch.device) -> Tensor:
     """Cumulative probabilities, float64 ``[K]``, ending in exactly 1."""
     cdf = class_probs(probs, device).cumsum(0)

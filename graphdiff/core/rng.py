@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 from zlib import crc32
 
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.core.tables import table
 
 __all__ = ["Draw", "Key", "draw", "philox", "stream_id"]
 
@@ -41,7 +41,7 @@ def stream_id(name: str) -> int:
     return crc32(name.encode()) & 0xFFFF
 
 
-@lru_cache(maxsize=64)
+@table
 def _constants(seed: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
     """Round keys of ``seed`` (ten of ``[2, 1]``); multipliers, mask and shift (scalars)."""
     low, high = seed & _MASK, seed >> 32

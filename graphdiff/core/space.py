@@ -16,7 +16,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import prod
 from typing import ClassVar, final
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.rng import Key
+from graphdiff.core.tables import table
 
 __all__ = ["Dense", "Space", "Symmetric", "Upper", "ZeroMean"]
 
@@ -282,7 +282,7 @@ def _spread(flat: Tensor, shape: Sequence[int]) -> Tensor:
     return flat.index_select(1, index).view(tuple(shape))
 
 
-@lru_cache(maxsize=256)
+@table
 def _pair_index(n: int, device: torch.device) -> Tensor:
     """Coordinate of each entry of an ``n`` by ``n`` matrix, int64 ``[n * n]``; 0 if on no pair."""
     node = torch.arange(n, device=device)
@@ -290,20 +290,20 @@ def _pair_index(n: int, device: torch.device) -> Tensor:
     return torch.where(low == high, 0, high * (high - 1) // 2 + low).flatten()
 
 
-@lru_cache(maxsize=256)
+@table
 def _pair_places(n: int, device: torch.device) -> Tensor:
     """Place ``i * n + j`` of each coordinate, int64 ``[n (n - 1) / 2]``."""
     high, low = torch.tril_indices(n, n, -1, device=device).unbind(0)
     return low * n + high
 
 
-@lru_cache(maxsize=256)
+@table
 def _upper(n: int, device: torch.device) -> Tensor:
     node = torch.arange(n, device=device)
     return node[:, None] < node
 
 
-@lru_cache(maxsize=256)
+@table
 def _off_diagonal(n: int, device: torch.device) -> Tensor:
     node = torch.arange(n, device=device)
     return node[:, None] != node
