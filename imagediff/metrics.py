@@ -121,9 +121,7 @@ def _accuracy(ink: np.ndarray, labels: np.ndarray) -> Metric:
     classifier, _, _, test = _instruments()
     hits = int((classifier.predict(_flat(ink)) == labels).sum())
     floor = float(classifier.score(_flat(test.ink), test.labels))
-    note = (
-        f"RBF support vector machine fitted to the training split; floor: {len(test)} test digits"
-    )
+    note = f"RBF support vector machine of the training split; floor: {len(test)} test digits"
     interval = wilson_interval(hits, len(ink))
     return Metric("classifier_accuracy", hits / len(ink), len(ink), interval, floor, note)
 
