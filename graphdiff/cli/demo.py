@@ -35,14 +35,20 @@ def demo(
     loaded = load(model)
     note(f"{loaded!r}: {n} molecules, seed {seed}")
     done = draw_samples(
-        loaded, out, n, seed=seed, batch_size=batch_size, force=force, quiet=as_json
+        loaded,
+        out,
+        n,
+        seed=seed,
+        batch_size=batch_size,
+        picture="molecules.png",
+        force=force,
+        quiet=as_json,
     )
     note(f"sampled in {done['info']['seconds']:.0f} s; scoring")
     raw, reference = Graphs.load(out / RAW), load_data(str((loaded.card.data or {})["name"]))
-    result = score(raw, reference)
+    result = score(raw, reference, quiet=as_json)
     facts = summary(result, reference, done, n)
     write_json(out / "metrics.json", facts)
-    draw_picture(raw, reference, out / "molecules.png")
     write_report(out / "report.html", raw, reference, result, facts)
     if as_json:
         emit(facts)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads, emit, note, set_threads, write_json
+from graphdiff.cli.common import (
+    Json,
+    Threads,
+    emit,
+    note,
+    progress_bar,
+    set_threads,
+    write_json,
+)
 from graphdiff.cli.sample import RAW, REQUEST, SAMPLES
 
 if TYPE_CHECKING:
@@ -46,7 +54,7 @@ def evaluate(
 
         raise ArgumentError(f"{samples} does not say what to compare with; give --dataset NAME")
     reference = load(name, root)
-    result = score(raw, reference)
+    result = score(raw, reference, quiet=as_json)
     facts = summary(result, reference, about, len(raw))
     folder = samples if samples.is_dir() else None
     if folder is not None:
@@ -93,7 +101,7 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
     )
 
 
-def score(raw: Any, reference: Dataset) -> Report:
+def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
     """Molecule metrics for a data set of molecules, graph metrics for any other.
 
     Raises:
@@ -103,25 +111,29 @@ def score(raw: Any, reference: Dataset) -> Report:
     from graphdiff.data import Graphs
     from graphdiff.graph.metrics import evaluate_graphs, evaluate_molecules
 
-    if reference.atoms is not None:
-        return evaluate_molecules(raw, reference)
-    if not isinstance(raw, Graphs):
+    if reference.atoms is None and not isinstance(raw, Graphs):
         raise DataError(
-            f"data set {reference.name!r} holds graphs, but the samples are of type "
-            f"{type(raw).__name__}; choose a data set of molecules, or give an npz of graphs"
+            f"data set {reference.name!r} holds graphs, but the samples are SMILES; choose a data "
+            "set of molecules, or give an npz of graphs"
         )
-    return evaluate_graphs(raw, reference.split("test"), reference.split("train"))
+    with progress_bar("scoring", quiet=quiet) as update:
+
+        def tell(stage: str, share: float) -> None:
+            update(round(1000 * share), 1000)
+
+        if reference.atoms is not None:
+            return evaluate_molecules(raw, reference, progress=tell)
+        test, train = reference.split("test"), reference.split("train")
+        return evaluate_graphs(raw, test, train, progress=tell)
 
 
 def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
     """What ``metrics.json`` holds: every metric by name, and where the samples come from."""
-    described = result.to_dict()
-    metrics = described["metrics"]
     return {
         "n": n,
         "dataset": reference.name,
-        **{metric["name"]: metric["value"] for metric in metrics},
-        "metrics": metrics,
+        **{metric.name: metric.value for metric in result},
+        **result.to_dict(),
         "samples": {k: about[k] for k in ("request", "info") if k in about},
     }
 

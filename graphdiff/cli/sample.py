@@ -61,6 +61,9 @@ def sample(
     cond: Annotated[
         list[str] | None, typer.Option("--cond", help="Condition, NAME=VALUE; repeatable.")
     ] = None,
+    picture: Annotated[
+        str | None, typer.Option(help="Draw the first samples into a PNG of this name in --out.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="best, ema or weights.")] = "best",
     batch_size: Annotated[int, typer.Option(min=1, help="Most samples in one batch.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -84,6 +87,7 @@ def sample(
         batch_size=batch_size,
         cond=_pairs(cond, "--cond"),
         overrides={k: v for k, v in overrides.items() if v is not None},
+        picture=picture,
         force=force,
         quiet=as_json,
     )
@@ -108,10 +112,13 @@ def draw_samples(
     batch_size: int = 512,
     cond: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
+    picture: str | None = None,
     force: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Draw ``n`` samples into ``out``, or go on with what an interrupted call left there.
+
+    ``picture`` is the name of a PNG of the first samples to draw into ``out``.
 
     Returns:
         What ``samples.json`` holds: ``request``, ``info`` and the names of the ``files``.
@@ -152,12 +159,17 @@ def draw_samples(
         note(f"\nstopped: {have} of {n} samples are kept in {out}; the same command goes on")
         raise typer.Exit(130) from None
     again = [model.decode(*_read_part(path), seed=seed) for path in done]
-    return _finish(model, out, request, model.join([*again, *fresh.values()]))
+    samples = model.join([*again, *fresh.values()])
+    return _finish(model, out, request, samples, picture)
 
 
-def _finish(model: Model, out: Path, request: dict[str, Any], samples: Samples) -> dict[str, Any]:
+def _finish(
+    model: Model, out: Path, request: dict[str, Any], samples: Samples, picture: str | None
+) -> dict[str, Any]:
     """Write what users expect, then remove the parts; ``samples.json`` comes last."""
     files = model.task.write(samples, out)
+    if picture and len(samples.ids):
+        files.append(model.task.draw(samples, out / picture))
     summary = {
         "request": request,
         "info": {**samples.info, "command": " ".join(sys.argv)},
