@@ -146,7 +146,7 @@ def _read(path: Path) -> str:
 
 
 @lru_cache(maxsize=64)
-def _adapter(cls: Hashable) -> Any:
+def _adapter(cls: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)

@@ -8,19 +8,19 @@ temporary name, each file and the folder are synced, then it is renamed.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from graphdiff.core.errors import CheckpointError
+from graphdiff.train.card import CARD, EMA, WEIGHTS, Card, WeightFile, WeightName, parse_card
+from graphdiff.train.files import is_pickle, put_folder, sha256, sync, write_text
 
 __all__ = [
     "Card",
@@ -29,70 +29,15 @@ __all__ = [
     "list_checkpoints",
     "load_resume",
     "load_weights",
+    "prune",
     "read_card",
     "save_model",
+    "update_card",
     "update_metrics",
 ]
 
-FORMAT = "graphdiff-model"
-VERSION = 1
-RNG = "philox4x32-10"
-CARD = "card.json"
 RESUME = "resume.pt"
 PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle"}
-
-WeightName = Literal["weights.safetensors", "ema.safetensors"]
-WEIGHTS: Final = "weights.safetensors"
-EMA: Final = "ema.safetensors"
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """Size in bytes, sha256 and number of tensors of one weight file."""
-
-    bytes: int
-    sha256: str
-    tensors: int
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a model folder says about its weights.
-
-    Attributes:
-        kind: Kind of the task.
-        task: Configuration from which the task is rebuilt.
-        train: Training configuration, or ``None`` for weights trained elsewhere.
-        seed: Seed of the training.
-        step: Optimiser steps made.
-        versions: Versions of graphdiff, torch and Python that wrote the weights.
-        commit: Git commit of graphdiff, where it was run from a checkout.
-        command: The command that trained the model.
-        created: UTC time, ISO 8601.
-        data: Fingerprint of the training set: name, split, number of examples, sha256.
-        metrics: Measured quality, each with its sample size and interval.
-        licence: Licence of the weights.
-        citation: What to cite.
-        files: Size and sha256 of each weight file; filled when the model is saved.
-    """
-
-    kind: str
-    task: dict[str, Any]
-    train: dict[str, Any] | None = None
-    seed: int | None = None
-    step: int = 0
-    rng: str = RNG
-    versions: dict[str, str] = field(default_factory=dict)
-    commit: str | None = None
-    command: str | None = None
-    created: str | None = None
-    data: dict[str, Any] | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    licence: str = "unspecified"
-    citation: str = ""
-    files: dict[WeightName, WeightFile] = field(default_factory=dict)
-    format: str = FORMAT
-    version: int = VERSION
 
 
 def save_model(
@@ -135,12 +80,12 @@ def save_model(
             files[EMA] = _write_tensors(building / EMA, ema)
         if resume is not None:
             torch.save(dict(resume), building / RESUME)
-            _sync(building / RESUME)
+            sync(building / RESUME)
         card = replace(card, files=files)
-        _write_text(building / CARD, _card_json(card))
-        _sync(building)
-        _put(building, target)
-    except (OSError, RuntimeError, TypeError, _safetensor_error()) as error:
+        write_text(building / CARD, card.to_json())
+        sync(building)
+        put_folder(building, target)
+    except (OSError, RuntimeError, TypeError, ValueError, _safetensor_error()) as error:
         shutil.rmtree(building, ignore_errors=True)
         raise CheckpointError(
             f"cannot write the model folder {target}: {error}; what was there before is unchanged. "
@@ -163,7 +108,7 @@ def find_model(directory: str | Path) -> Path:
         hint = (
             "such files can run code when they are read, so they are refused; turn a published "
             "checkpoint into a model folder with `graphdiff convert`"
-            if path.suffix in PICKLES or _is_pickle(path)
+            if path.suffix in PICKLES or is_pickle(path)
             else f"expected a folder with {CARD} and {WEIGHTS}"
         )
         raise CheckpointError(f"{path} is a file, not a model folder: {hint}")
@@ -191,34 +136,20 @@ def list_checkpoints(out: str | Path) -> list[Path]:
 def read_card(directory: str | Path, *, kind: str | None = None) -> Card:
     """Read and check the card of a model folder (or of the newest checkpoint of a training).
 
+    Args:
+        directory: The folder.
+        kind: Kind of task that is expected, if only one will do.
+
     Raises:
         CheckpointError: The card is missing, damaged, of another format or of another kind.
     """
-    path = find_model(directory) / CARD
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot read {path}: {error}; expected a JSON card, the file is damaged: "
-            "copy the model folder again"
-        ) from error
-    found = raw.get("format") if isinstance(raw, dict) else type(raw).__name__
-    if found != FORMAT:
-        raise CheckpointError(f"{path}: found format {found!r}, expected {FORMAT!r}")
-    if raw.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: found format version {raw.get('version')!r}, expected {VERSION}; "
-            "read it with the version of graphdiff that wrote it"
-            f" ({raw.get('versions', {}).get('graphdiff', 'unknown')})"
-        )
-    card = _parse_card(path, raw)
+    path = find_model(directory)
+    card = parse_card(path / CARD)
     if kind is not None and card.kind != kind:
         raise CheckpointError(
-            f"{path.parent}: found a model of kind {card.kind!r}, "
-            f"expected {kind!r}; give a folder of that kind"
+            f"{path}: found a model of kind {card.kind!r}, expected {kind!r}; "
+            "give a folder of that kind"
         )
-    if WEIGHTS not in card.files:
-        raise CheckpointError(f"{path}: `files` lists no {WEIGHTS}; the card is incomplete")
     return card
 
 
@@ -261,7 +192,9 @@ def load_resume(directory: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"cannot read {path}: the file is damaged ({error})") from error
+        raise CheckpointError(
+            f"cannot read {path}: it is damaged, or not a training state ({error})"
+        ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: found a {type(state).__name__}, expected a dict")
     return state
@@ -273,34 +206,32 @@ def update_metrics(directory: str | Path, metrics: Mapping[str, Any]) -> Card:
     Raises:
         CheckpointError: The card cannot be read or written.
     """
+    return update_card(directory, metrics={**read_card(directory).metrics, **metrics})
+
+
+def update_card(directory: str | Path, **fields: Any) -> Card:
+    """Replace fields of the card of a model: ``metrics``, ``licence``, ``citation``, ``command``.
+
+    Raises:
+        CheckpointError: The card cannot be read or written, or a field says what the weights are.
+    """
     path = find_model(directory)
-    card = read_card(path)
-    card = replace(card, metrics={**card.metrics, **metrics})
+    fixed = sorted(set(fields) - {"metrics", "licence", "citation", "command"})
+    if fixed:
+        raise CheckpointError(
+            f"{', '.join(fixed)} of a card cannot be changed, only metrics, licence, citation and "
+            "command; save the model again"
+        )
+    card = replace(parse_card(path / CARD), **fields)
     new = path / f".{CARD}.tmp-{os.getpid()}"
     try:
-        _write_text(new, _card_json(card))
+        write_text(new, card.to_json())
         new.replace(path / CARD)
-        _sync(path)
-    except (OSError, TypeError) as error:
+        sync(path)
+    except (OSError, TypeError, ValueError) as error:
         new.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write the metrics into {path / CARD}: {error}") from error
+        raise CheckpointError(f"cannot write the card {path / CARD}: {error}") from error
     return card
-
-
-def _card_json(card: Card) -> str:
-    from dataclasses import asdict
-
-    return json.dumps(asdict(card), indent=2, sort_keys=True) + "\n"
-
-
-def _parse_card(path: Path, raw: dict[str, Any]) -> Card:
-    from graphdiff.config import validate
-    from graphdiff.core.errors import ConfigError
-
-    try:
-        return validate(Card, raw, where="card")
-    except ConfigError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
 def _safetensor_error() -> type[Exception]:
@@ -315,8 +246,8 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> WeightFile:
     # Clones, since names may share memory (tied weights) and safetensors wants each on its own.
     plain = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     save_file(plain, path)
-    _sync(path)
-    return WeightFile(path.stat().st_size, _sha256(path), len(plain))
+    sync(path)
+    return WeightFile(path.stat().st_size, sha256(path), len(plain))
 
 
 def _read_tensors(path: Path, expected: WeightFile, verify: bool) -> dict[str, Tensor]:
@@ -326,7 +257,7 @@ def _read_tensors(path: Path, expected: WeightFile, verify: bool) -> dict[str, T
         raise CheckpointError(
             f"{path} is missing, though the card lists it; copy the model folder again"
         )
-    if _is_pickle(path):
+    if is_pickle(path):
         raise CheckpointError(
             f"{path} is a pickle, not a safetensors file; it could run code and is refused"
         )
@@ -336,7 +267,7 @@ def _read_tensors(path: Path, expected: WeightFile, verify: bool) -> dict[str, T
             f"{path} has {size} bytes, the card says {expected.bytes}: the file was cut off or "
             "changed; copy the model folder again"
         )
-    if verify and (found := _sha256(path)) != expected.sha256:
+    if verify and (found := sha256(path)) != expected.sha256:
         raise CheckpointError(
             f"{path}: found sha256 {found}, the card says {expected.sha256}: "
             "the file was changed or damaged; copy the model folder again"
@@ -346,54 +277,6 @@ def _read_tensors(path: Path, expected: WeightFile, verify: bool) -> dict[str, T
     except (_safetensor_error(), OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     return tensors
-
-
-def _is_pickle(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError:
-        return False
-    # A safetensors file starts with a header length below 2**32, so bytes 4 to 7 are zero; a zip
-    # (torch.save) starts with PK and a bare pickle with the protocol opcode.
-    return head == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _put(building: Path, target: Path) -> None:
-    """Give the finished folder its name; an older one of that name stays until then."""
-    if not target.exists():
-        building.rename(target)
-        _sync(target.parent)
-        return
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    target.rename(old)
-    try:
-        building.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def prune(out: str | Path, keep: int) -> None:

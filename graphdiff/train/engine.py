@@ -126,9 +126,8 @@ class RankEngine(Engine):
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
         total = self.sum(torch.cat([g.reshape(-1) for g in gradients]))
-        for gradient, part in zip(
-            gradients, total.split([g.numel() for g in gradients]), strict=True
-        ):
+        parts = total.split([g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def sum(self, value: Tensor) -> Tensor:  # noqa: D102

@@ -125,7 +125,7 @@ class Output:
         """
         if not self._main:
             return
-        for rest in (self._out / "checkpoints").glob(".step-*"):
+        for rest in [*self._out.glob("checkpoints/.step-*"), *self._out.glob(f".{FAILED}.*")]:
             shutil.rmtree(rest, ignore_errors=True)
         weights = sum(p.numel() * p.element_size() for p in live.denoiser.state_dict().values())
         size = weights * (3 + bool(live.config.ema) + live.config.amsgrad)
@@ -193,14 +193,21 @@ def resume(live: Live) -> int:
     if not found:
         return 0
     path = found[-1]
-    card = read_card(path, kind=live.task.kind)
-    _check_same(live, path, card)
-    state = load_resume(path)
     try:
-        live.denoiser.load_state_dict(load_weights(path, "weights"))
+        card = read_card(path)
+        state, weights = load_resume(path), load_weights(path, "weights")
+        average = load_weights(path, "ema") if "ema.safetensors" in card.files else None
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"cannot go on from {path}: {error}. Remove that folder to go on from the checkpoint "
+            "before it"
+        ) from error
+    _check_same(live, path, card)
+    try:
+        live.denoiser.load_state_dict(weights)
         live.optimizer.load_state_dict(state["optimizer"])
-        if live.ema is not None:
-            live.ema.load(load_weights(path, "ema"), state["ema_updates"])
+        if live.ema is not None and average is not None:
+            live.ema.load(average, state["ema_updates"])
         live.step = state["step"]
         live.averages = dict(state["averages"])
         live.seconds = state["seconds"]
@@ -220,7 +227,6 @@ def _write(live: Live, path: Path, log_position: int, overwrite: bool = False) -
         seed=live.config.seed,
         step=live.step,
         data=dict(live.fingerprint),
-        licence=str(live.fingerprint.get("licence", "unspecified")),
     )
     state = {
         "step": live.step,
@@ -243,6 +249,7 @@ def _check_same(live: Live, path: Path, card: Card) -> None:
         {key: value for key, value in new.items() if key not in FREE},
         "train",
     )
+    changes += _changes(card.kind, live.task.kind, "kind")
     changes += _changes(card.task, _json(live.task.to_config()), "task")
     changes += _changes(card.data or {}, _json(dict(live.fingerprint)), "data")
     if changes:

@@ -156,7 +156,7 @@ def main() -> None:
         steps=arguments.steps, batch_size=arguments.batch, lr=1e-2, lr_schedule="cosine",
         warmup_steps=4, clip=1.0, log_every=1, checkpoint_every=arguments.every, threads=1,
     )  # fmt: skip
-    trainer = Trainer(PointsTask(PointsConfig(dropout=0.1)), config, arguments.out, device="cpu")
+    trainer = Trainer(PointsTask(PointsConfig(dropout=0.0)), config, arguments.out, device="cpu")
     rank = os.environ.get("RANK", "0")
     for progress in trainer.events():
         print(f"{rank}: step {progress.step}", flush=True)
