@@ -234,7 +234,8 @@ class GDSSTask(Task):
         """The configured sampler; overrides are the fields of :class:`SampleConfig`."""
         sample = self.config.sample.with_overrides(overrides) if overrides else self.config.sample
         kind = sample.grid
-        times = Times(n=sample.steps, kind=kind, end=sample.end)
+        component = "adj" if kind in ("log_snr", "karras") else None
+        times = Times(n=sample.steps, kind=kind, end=sample.end, component=component)
         return Sampler(build_process(self.config), solver_of(sample), times)
 
     def sizes(self, ids: Tensor, seed: int) -> Tensor:

@@ -190,7 +190,7 @@ class AttentionLayer(nn.Module):
         gates = outer(q, k).sigmoid_().view(c, self.heads, n, n, b).sum(1)
         maps = symmetric_pairs(gates).mul(1.0 / self.heads) - 1.0
         rows = torch.cat([maps, pairs]).flatten(1)
-        return self.edge_mlp(rows).view(-1, p, b) * 2.0
+        return self.edge_mlp(rows).unflatten(1, (p, b)) * 2.0
 
 
 class NodeNetwork(nn.Module):
