@@ -79,15 +79,16 @@ class LangevinTable:
         power = grad.flatten(1).square().sum(1)
         if mask is None:
             full = copies * float(self.space.count((1, *grad.shape[1:]), None))
-            return torch.reciprocal(power.clamp(min=floor * max(full, 1.0))) * (factor * full)
+            return torch.reciprocal(power.clamp(min=floor * max(full, 1.0))).mul(factor * full)
         noise = (copies * self.space.count(tuple(grad.shape), mask)).to(grad.dtype)
         return torch.div(noise * factor, torch.maximum(power, floor * noise.clamp(min=1.0)))
 
     def batch_step_size(self, i: int, grad: Tensor, noise: Tensor) -> Tensor:
         """The one step of the whole batch from mean norms of score and drawn noise, ``[]``."""
         size = math.sqrt(self.floor[i])
-        grad_norm = grad.flatten(1).norm(dim=1).mean().clamp(min=size)
-        return self.factor[i] * (noise.flatten(1).norm(dim=1).mean() / grad_norm).square()
+        grad_norm = torch.linalg.vector_norm(grad.flatten(1), dim=1).mean().clamp(min=size)
+        noise_norm = torch.linalg.vector_norm(noise.flatten(1), dim=1).mean()
+        return torch.square(noise_norm / grad_norm).mul(self.factor[i])
 
     def moved(
         self, i: int, x: Tensor, grad: Tensor, mask: Tensor | None, key: Key

@@ -214,17 +214,17 @@ def _move(
 ) -> tuple[State, dict[str, Kernel]]:
     """Update the components of a slot and draw them; ``carry`` is changed in place."""
     values, kernels = state.values, {}
-    noise = key.at(step=slot.noise)
     for name, stage in slot.parts:
         program = plan.programs[name]
-        own = noise.at(stream=plan.streams[name]) if program.reads_key else noise
+        own = key.at(slot.noise, plan.streams[name]) if program.reads_key else key
         kernels[name], carry[name] = program.update(
             i, stage, values[name], x0[name], state.masks.get(name), carry[name], own
         )
     fixed = {name: k.value for name, k in kernels.items() if isinstance(k, Delta)}
     if len(fixed) == len(kernels):
         return derived(state, {**values, **fixed}), kernels
-    drawn = sample_all({n: k for n, k in kernels.items() if n not in fixed}, noise)
+    free = {name: kernel for name, kernel in kernels.items() if name not in fixed}
+    drawn = sample_all(free, key.at(step=slot.noise))
     return derived(state, {**values, **fixed, **drawn}), kernels
 
 
