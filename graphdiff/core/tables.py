@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import torch
 
@@ -21,10 +21,9 @@ def table(build: Callable[P, T]) -> Callable[P, T]:
     refuses to save inference tensors, and sampling often comes before fine-tuning.
     """
 
-    @lru_cache(maxsize=256)
     @wraps(build)
-    def remembered(*args: P.args, **kwargs: P.kwargs) -> T:
+    def outside(*args: P.args, **kwargs: P.kwargs) -> T:
         with torch.inference_mode(False):
             return build(*args, **kwargs)
 
-    return remembered
+    return cast("Callable[P, T]", lru_cache(maxsize=256)(outside))

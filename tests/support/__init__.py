@@ -1,0 +1,1 @@
+"""Helpers shared by the tests: exact oracles and calibrated statistical tests."""
