@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphdiff.data.graphs import Dataset, Graphs
+from graphdiff.data.dataset import Dataset
+from graphdiff.data.graphs import Graphs
 from graphdiff.data.registry import load, names
 
 __all__ = ["Dataset", "Graphs", "load", "names"]

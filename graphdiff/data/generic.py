@@ -21,14 +21,15 @@ import numpy as np
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data import synthetic
-from graphdiff.data.graphs import Dataset, Graphs, concat
+from graphdiff.data.dataset import Dataset
+from graphdiff.data.graphs import Graphs, concat
 from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
 
 __all__ = ["load_generic"]
 
 _RECIPES: dict[str, Callable[[int, int], Graphs]] = {
     "community_small": lambda count, seed: synthetic.community(count, seed=seed),
-    "comm20": lambda count, seed: synthetic.community(count, seed=seed),
+    "comm20": lambda count, seed: synthetic.community(count, seed=seed + 1_000_000),
     "grid": lambda count, seed: synthetic.grid(count, seed=seed),
     "planar": lambda count, seed: synthetic.planar(count, seed=seed),
     "tree": lambda count, seed: synthetic.tree(count, seed=seed),

@@ -1,4 +1,4 @@
-r"""Packed sets of graphs and the data sets made of them.
+r"""Packed sets of graphs.
 
 A set of :math:`G` graphs is stored as one ragged structure. With :math:`n_g` nodes in graph
 :math:`g`, the undirected edges :math:`\{u, v\}`, :math:`u < v`, are the rows
@@ -11,8 +11,8 @@ that is memory-mapped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from graphdiff.data.packed import read_arrays, write_arrays
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["Dataset", "Graphs", "Strings"]
+__all__ = ["Graphs", "concat"]
 
 Int = NDArray[np.int64]
 
@@ -260,7 +260,9 @@ class Graphs:
             counts,
             _pointer(self.num_edges[rows]),
             self.edges[edge_rows],
-            None if self.node_type is None else self.node_type[_ranges(self.node_ptr[rows], counts)],
+            None
+            if self.node_type is None
+            else self.node_type[_ranges(self.node_ptr[rows], counts)],
             None if self.edge_type is None else self.edge_type[edge_rows],
         )
 
@@ -315,7 +317,9 @@ class Graphs:
             flags[owner[bad]] = True
             _refuse(flags, what, cure)
 
-        refuse(u == v, "has a self-loop", "remove loops, networkx: remove_edges_from(selfloop_edges)")
+        refuse(
+            u == v, "has a self-loop", "remove loops, networkx: remove_edges_from(selfloop_edges)"
+        )
         refuse(
             (np.minimum(u, v) < 0) | (np.maximum(u, v) >= self.num_nodes[owner]),
             "has an edge to a node that does not exist",
@@ -432,98 +436,3 @@ def _refuse(bad: NDArray[np.bool_], what: str, cure: str) -> None:
         hits = np.flatnonzero(bad)
         more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
         raise DataError(f"graph {hits[0]}{more} {what}: {cure}")
-
-
-@dataclass(frozen=True, eq=False)
-class Strings(Sequence[str]):
-    """A read-only list of ASCII strings in two arrays, memory-mappable.
-
-    Attributes:
-        text: All characters, ``uint8 [total]``.
-        ptr: Where each string starts, ``int64 [count + 1]``.
-    """
-
-    text: NDArray[np.uint8]
-    ptr: Int
-
-    @classmethod
-    def pack(cls, items: Iterable[str]) -> Strings:
-        """Packs ASCII strings."""
-        raw = [s.encode("ascii") for s in items]
-        lengths = np.asarray([len(r) for r in raw], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(raw), np.uint8), _pointer(lengths))
-
-    def __len__(self) -> int:
-        return len(self.ptr) - 1
-
-    def __getitem__(self, i: Any) -> Any:
-        if isinstance(i, slice):
-            return [self[k] for k in range(*i.indices(len(self)))]
-        k = range(len(self))[int(i)]
-        return self.text[int(self.ptr[k]) : int(self.ptr[k + 1])].tobytes().decode("ascii")
-
-    def __iter__(self) -> Iterator[str]:
-        whole = self.text.tobytes().decode("ascii")
-        bounds = self.ptr.tolist()
-        return (whole[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True))
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A named set of graphs with its splits and the card that describes it.
-
-    Attributes:
-        name: Name under which :func:`graphdiff.data.load` finds it.
-        graphs: All graphs that could be read.
-        splits: Index arrays ``int64`` into ``graphs``, by name ("train", "test", ...).
-        atoms: Element of each node class for molecules, else None.
-        smiles: SMILES of each graph for molecules, else None.
-        card: Source, licence, citation, counts, checksums; ``card["failures"]`` lists every
-            molecule that could not be read as (index in the file, reason).
-    """
-
-    name: str
-    graphs: Graphs
-    splits: Mapping[str, Int]
-    atoms: tuple[str, ...] | None = None
-    smiles: Sequence[str] | None = None
-    card: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not len(self.graphs):
-            raise DataError(
-                f"data set {self.name!r} is empty: no graph was read; check the file it was "
-                "built from"
-            )
-        for split, index in self.splits.items():
-            if len(index) and (index.min() < 0 or index.max() >= len(self.graphs)):
-                raise DataError(
-                    f"split {split!r} of {self.name!r} points at graph {int(index.max())}, but the "
-                    f"set has {len(self.graphs)}: the split belongs to another version of the set"
-                )
-
-    def _index(self, split: str) -> Int:
-        if split not in self.splits:
-            raise ArgumentError(
-                f"data set {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}"
-            )
-        return self.splits[split]
-
-    def split(self, name: str) -> Graphs:
-        """The graphs of one split."""
-        return self.graphs[self._index(name)]
-
-    def split_smiles(self, name: str) -> list[str]:
-        """The SMILES of one split, in its order.
-
-        Raises:
-            ArgumentError: If the set has no SMILES.
-        """
-        if self.smiles is None:
-            raise ArgumentError(f"data set {self.name!r} holds no molecules, hence no SMILES")
-        return [self.smiles[int(i)] for i in self._index(name)]
-
-    def fingerprint(self, split: str) -> dict[str, Any]:
-        """What identifies a split: name, split, number of graphs, sha256 of their content."""
-        graphs = self.split(split)
-        return {"name": self.name, "split": split, "n": len(graphs), "sha256": graphs.sha256()}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphdiff.core.errors import ArgumentError, DataError
-from graphdiff.data.graphs import Dataset
+from graphdiff.data.dataset import Dataset
 from graphdiff.data.preprocess import Progress, molecules
 from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes, test_ids
 

@@ -6,6 +6,7 @@ fixed offset, so each can be mapped in place; compressed members are read instea
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import tempfile
@@ -115,5 +116,6 @@ def _map(path: Path, member: zipfile.ZipInfo) -> NDArray[Any]:
         raise ValueError(f"array {member.filename} holds Python objects")
     if 0 in shape:
         return np.zeros(shape, dtype)
-    order = "F" if fortran else "C"
-    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
+    mapped = np.memmap(path, dtype=np.uint8, mode="r", offset=offset)
+    flat = mapped[: dtype.itemsize * math.prod(shape)].view(dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")

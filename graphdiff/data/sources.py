@@ -104,8 +104,8 @@ def check_sha256(path: str | Path, data: bytes, expected: str) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
         raise DataError(
-            f"{path} has a wrong checksum: sha256 {found}, expected {expected}; the file is damaged "
-            "or of another version: delete it and fetch or build it again"
+            f"{path} has a wrong checksum: sha256 {found}, expected {expected}; the file is "
+            "damaged or of another version: delete it and fetch or build it again"
         )
 
 

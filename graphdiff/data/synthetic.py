@@ -47,7 +47,9 @@ def planar(count: int, nodes: tuple[int, int] = (64, 64), *, seed: int = 0) -> G
     for _ in range(_count(count)):
         n = int(rng.integers(nodes[0], nodes[1], endpoint=True))
         corners = Delaunay(rng.random((n, 2))).simplices
-        pairs = np.sort(np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]]]))
+        pairs = np.sort(
+            np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [0, 2]]])
+        )
         sizes.append(n)
         edges.append(np.unique(pairs, axis=0))
     return Graphs.from_lists(sizes, edges)
@@ -63,7 +65,9 @@ def tree(count: int, nodes: tuple[int, int] = (64, 64), *, seed: int = 0) -> Gra
     """
     rng = np.random.default_rng(seed)
     sizes = rng.integers(nodes[0], nodes[1], size=_count(count), endpoint=True)
-    return Graphs.from_lists(sizes, [_prufer(rng.integers(n, size=max(n - 2, 0)), n) for n in sizes])
+    return Graphs.from_lists(
+        sizes, [_prufer(rng.integers(n, size=max(n - 2, 0)), n) for n in sizes]
+    )
 
 
 def _prufer(code: NDArray[np.int64], n: int) -> Edges:
@@ -104,7 +108,8 @@ def sbm(
     from scipy.sparse.csgraph import connected_components
 
     rng = np.random.default_rng(seed)
-    counts, edges = [], []
+    counts: list[int] = []
+    edges: list[Edges] = []
     while len(counts) < _count(count):
         k = rng.integers(communities[0], communities[1], endpoint=True)
         block = np.repeat(np.arange(k), rng.integers(sizes[0], sizes[1], size=k, endpoint=True))

@@ -223,7 +223,7 @@ def from_pyg(data: Any) -> Graphs:
         counts.append(int(item.num_nodes))
         attr = getattr(item, "edge_attr", None)
         classes = _node_classes(attr, f"the edges of {where}")
-        if classes is not None and attr.ndim == 2 and attr.shape[1] > 1:
+        if attr is not None and classes is not None and attr.ndim == 2 and attr.shape[1] > 1:
             classes = classes + 1
         index = item.edge_index.detach().cpu().numpy()
         pairs, classes = _undirect(index, classes, where)

@@ -151,8 +151,6 @@ def to_molecule(
         ArgumentError: If the shapes differ, an entry is not a bond order, or a class has no
             element.
     """
-    from rdkit import Chem
-
     kinds, orders = np.asarray(node_type), np.asarray(adj)
     if orders.shape != (*kinds.shape, *kinds.shape) or kinds.ndim != 1:
         raise ArgumentError(
@@ -169,21 +167,25 @@ def to_molecule(
         bad = orders[~np.isin(orders, (0, 1, 2, 3))][0]
         raise ArgumentError(f"bond orders must be 0, 1, 2, 3; found {bad}: quantise first")
     u, v = np.nonzero(np.triu(orders, 1))
-    return _build(kinds[keep].tolist(), u.tolist(), v.tolist(), orders[u, v].tolist(), atoms, charges)
+    pairs = np.stack([u, v], 1).tolist()
+    return _build(kinds[keep].tolist(), pairs, orders[u, v].tolist(), atoms, charges)
 
 
 def _build(
-    kinds: list[int], us: list[int], vs: list[int], orders: list[int], atoms: Sequence[str],
+    kinds: list[int],
+    pairs: list[list[int]],
+    orders: list[int],
+    atoms: Sequence[str],
     charges: bool,
 ) -> Chem.RWMol:
     from rdkit import Chem
 
-    bonds = (None, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
+    bonds = (Chem.BondType.ZERO, Chem.BondType.SINGLE, Chem.BondType.DOUBLE, Chem.BondType.TRIPLE)
     mol = Chem.RWMol()
     valence = [0] * len(kinds)
     for kind in kinds:
         mol.AddAtom(Chem.Atom(atoms[kind]))
-    for u, v, order in zip(us, vs, orders, strict=True):
+    for (u, v), order in zip(pairs, orders, strict=True):
         mol.AddBond(u, v, bonds[order])
         valence[u] += order
         valence[v] += order
@@ -216,14 +218,8 @@ def to_molecules(graphs: Graphs, atoms: Sequence[str], *, charges: bool = True) 
     nodes, bonds = graphs.node_ptr.tolist(), graphs.edge_ptr.tolist()
     out = []
     for g in range(len(graphs)):
-        part = pairs[bonds[g] : bonds[g + 1]]
-        us, vs = [p[0] for p in part], [p[1] for p in part]
-        out.append(
-            _build(
-                kinds[nodes[g] : nodes[g + 1]], us, vs, orders[bonds[g] : bonds[g + 1]], atoms,
-                charges,
-            )
-        )
+        of_nodes, of_bonds = slice(nodes[g], nodes[g + 1]), slice(bonds[g], bonds[g + 1])
+        out.append(_build(kinds[of_nodes], pairs[of_bonds], orders[of_bonds], atoms, charges))
     return out
 
 
@@ -244,7 +240,7 @@ def _offender(mol: Chem.Mol) -> int | None:
         try:
             Chem.SanitizeMol(mol, sanitizeOps=Chem.SanitizeFlags.SANITIZE_PROPERTIES)
         except Chem.AtomValenceException as error:
-            return int(error.cause.GetAtomIdx())
+            return int(error.cause.GetAtomIdx())  # type: ignore[attr-defined]
     return None
 
 
