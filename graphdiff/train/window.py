@@ -37,22 +37,25 @@ class Record:
         ``averages`` are running means of the absolute losses of earlier records.
         """
         for batch in self.batches:
-            for name, value in batch["loss"].items():
-                if not math.isfinite(value):
-                    return f"{_place(batch, name)} is {value}, expected a finite number"
+            place = f"at step {batch['step']} (examples {_some(batch['examples'])})"
+            losses, norms = batch["loss"], batch["grad_norm"]
+            if bad := [name for name, value in losses.items() if not math.isfinite(value)]:
+                return (
+                    f"the loss of component {_names(bad)} {place} is {losses[bad[0]]}, "
+                    "expected a finite number"
+                )
+            for name, value in losses.items():
                 usual = averages.get(name)
                 if factor is not None and usual and abs(value) > factor * usual:
                     return (
-                        f"{_place(batch, name)} is {value:.4g}, more than "
+                        f"the loss of component {name!r} {place} is {value:.4g}, more than "
                         f"train.max_loss_factor={factor:g} times its average {usual:.4g}"
                     )
-            for name, value in batch["grad_norm"].items():
-                if not math.isfinite(value):
-                    return (
-                        f"the gradient norm of group {name!r} at step {batch['step']} "
-                        f"(examples {_some(batch['examples'])}) is {value}, "
-                        "expected a finite number"
-                    )
+            if bad := [name for name, value in norms.items() if not math.isfinite(value)]:
+                return (
+                    f"the gradient norm of group {_names(bad)} {place} is {norms[bad[0]]}, "
+                    "expected a finite number"
+                )
         return None
 
     def update(self, averages: dict[str, float]) -> None:
@@ -121,11 +124,8 @@ def _table(rows: list[dict[str, Tensor]]) -> Tensor:
     return torch.stack([torch.stack([row[name] for name in rows[0]]) for row in rows])
 
 
-def _place(batch: dict[str, Any], name: str) -> str:
-    return (
-        f"the loss of component {name!r} at step {batch['step']} "
-        f"(examples {_some(batch['examples'])})"
-    )
+def _names(names: list[str]) -> str:
+    return " and ".join(map(repr, names))
 
 
 def _some(ids: list[int], count: int = 8) -> str:

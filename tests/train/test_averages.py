@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_cosine_falls_from_the_peak_to_the_final_fraction() -> None:
     assert rates[0] == 1.0
     assert rates[50] == pytest.approx(0.55)
     assert rates[100] == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
     assert rates[25] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2)
 
 
