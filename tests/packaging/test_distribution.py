@@ -25,9 +25,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         shutil.copy(ROOT / name, source)
     for name in ("graphdiff", "imagediff", "datasets", "benchmarks", "tests"):
         if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            skip = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, source / name, ignore=skip)
     done = subprocess.run(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", work,
          source],
