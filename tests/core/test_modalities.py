@@ -169,7 +169,9 @@ def test_strings_in_one_step_lose_their_correlation() -> None:
 
 def mixed_statistics(case: Case, **oracle: float) -> tuple[dict[str, float], dict[str, float]]:
     sampler = Sampler(
-        case.process, {"x": DPMSolverPP(order=2, sde=True), "c": AncestralJump()}, Times(150, end=0.0)
+        case.process,
+        {"x": DPMSolverPP(order=2, sde=True), "c": AncestralJump()},
+        Times(150, end=0.0),
     )
     counted = Counting(dataclasses.replace(case.oracle, **oracle))
     state = sampler(counted, case.template, seed=8)

@@ -50,9 +50,7 @@ class NormalData:
         return out
 
     def law(self, name: str) -> tuple[Tensor, Tensor]:
-        return tuple(
-            torch.as_tensor(m[name], dtype=torch.float64) for m in (self.mean, self.var)
-        )
+        return tuple(torch.as_tensor(m[name], dtype=torch.float64) for m in (self.mean, self.var))
 
     def standardised(self, state: State, t: float) -> Tensor:
         """All free coordinates of a state at ``t``, which should be standard normal."""
