@@ -28,9 +28,18 @@ from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian, collapse
+from graphdiff.core.kernel import Normal
+from graphdiff.core.program import Program
+from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 
-__all__ = ["EmpiricalOracle", "GaussianOracle", "MixtureOracle"]
+__all__ = [
+    "EmpiricalOracle",
+    "GaussianOracle",
+    "MixtureOracle",
+    "law_of_chain",
+    "probability_flow",
+]
 
 
 class MixtureOracle:
@@ -112,6 +121,15 @@ class MixtureOracle:
         """``log p_t(x)`` in nats, ``[b]``, float64; the law of the data where ``sigma(t) = 0``."""
         return torch.logsumexp(self._at(x, t)[3], dim=1)
 
+    def sample(self, key: Key, t: float) -> Tensor:
+        """Exact draws of ``x_t``, one for each id of ``key``: ``[b, d]``, float64."""
+        alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)
+        level = key.at(step=1).uniform(1, torch.float64).squeeze(1)
+        mode = torch.bucketize(level, self.log_weights.exp().cumsum(0)[:-1])
+        std = torch.sqrt(alpha.square() * self.variances + sigma.square())[mode]
+        noise = key.normal(self.means.shape[1], torch.float64)
+        return alpha * self.means[mode] + std.unsqueeze(1) * noise
+
     def __call__(self, state: State, t: Tensor, cond: Any = None) -> dict[str, Tensor]:
         """Clean data of the component."""
         return {self.name: self.denoise(state[self.name], t)}
@@ -154,6 +172,68 @@ class EmpiricalOracle(MixtureOracle):
 
     def __init__(self, process: Gaussian, data: Tensor, name: str = "x") -> None:
         super().__init__(process, data, 0.0, name=name)
+
+
+def probability_flow(
+    oracle: MixtureOracle, x: Tensor, start: float, end: float, steps: int = 2000
+) -> Tensor:
+    """End of the probability flow from ``x`` ``[b, ...]``: the reference for solvers, float64.
+
+    In ``y = x / alpha`` and ``lam = log(alpha / sigma)`` the flow is ``dy/dlam = D - y`` for every
+    schedule; it is integrated by the classical Runge-Kutta method in ``steps`` equal steps of
+    ``lam``, four calls each. ``alpha(start)`` and ``sigma(end)`` must not vanish.
+    """
+    schedule = oracle.process.schedule
+    first, last = (float(schedule.log_snr(t)) / 2 for t in (start, end))
+    unit = torch.linspace(0, 1, 2 * steps + 1, dtype=torch.float64)
+    clock = schedule.inverse(2 * (first + unit * (last - first)))
+    clock[0], clock[-1] = start, end
+    alpha = schedule.alpha(clock).tolist()
+    h = (last - first) / steps
+    y = x.to(torch.float64) / alpha[0]
+
+    def slope(y: Tensor, k: int) -> Tensor:
+        return oracle.denoise(y * alpha[k], clock[k]) - y
+
+    for k in range(0, 2 * steps, 2):
+        a = slope(y, k)
+        b = slope(y + h / 2 * a, k + 1)
+        c = slope(y + h / 2 * b, k + 1)
+        d = slope(y + h * c, k + 2)
+        y = y + h / 6 * (a + 2 * b + 2 * c + d)
+    return y * alpha[-1]
+
+
+def law_of_chain(
+    program: Program, oracle: GaussianOracle, times: Sequence[float]
+) -> tuple[float, float]:
+    """Exact mean and standard deviation at the end of a chain that starts on the marginal.
+
+    For one-dimensional Gaussian data and a linear program the state is a linear combination of
+    the noises drawn so far; the chain runs once on the vector of coefficients (entry 0 belongs to
+    the constant 1, entry 1 to the start, then one entry for each draw), so nothing is estimated.
+    """
+    schedule = oracle.process.schedule
+    x = torch.zeros((len(times) - 1) * program.stages + 2, 1, dtype=torch.float64)
+    x[0] = schedule.alpha(times[0]) * oracle.means[0]
+    x[1] = oracle.std(times[0])
+    key = Key(0, torch.arange(len(x)))
+    carry, used = program.start(x), 2
+    for i in range(len(times) - 1):
+        for stage in range(program.stages):
+            t = program.evaluate_at(i, stage)
+            if t is None:
+                continue
+            # The denoiser is affine; its constant belongs to entry 0 alone.
+            offset = oracle.denoise(torch.zeros(1, 1, dtype=torch.float64), t)
+            x0 = oracle.denoise(x, t) - offset
+            x0[0] += offset[0]
+            kernel, carry = program.update(i, stage, x, x0, None, carry, key)
+            x = kernel.mean.clone()
+            if isinstance(kernel, Normal):
+                x[used] += kernel.std
+                used += 1
+    return float(x[0]), float(x[1:].norm())
 
 
 def _fits(std: float | Tensor, modes: int) -> bool:

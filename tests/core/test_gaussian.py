@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from exact import GaussianOracle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exact import GaussianOracle
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian
 from graphdiff.core.process import Product
@@ -26,7 +26,7 @@ def _key(n: int, seed: int = 0) -> Key:
     return Key(seed, torch.arange(n))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(schedules, st.floats(0.01, 0.5), st.floats(0.01, 0.49), st.floats(-3, 3))
 def test_bridge_keeps_the_marginal(schedule: Schedule, s: float, gap: float, x0: float) -> None:
     """Averaging the bridge over q(x_t|x0) gives q(x_s|x0): mean and variance."""
@@ -44,7 +44,7 @@ def test_bridge_keeps_the_marginal(schedule: Schedule, s: float, gap: float, x0:
     assert variance == pytest.approx(float(schedule.sigma(s)) ** 2, rel=1e-9)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(schedules, st.lists(st.floats(0.02, 0.98), min_size=3, max_size=3, unique=True))
 def test_chapman_kolmogorov(schedule: Schedule, times: list[float]) -> None:
     """Bridging t -> s -> r is bridging t -> r."""

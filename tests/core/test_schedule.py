@@ -39,6 +39,7 @@ schedules = st.sampled_from(ALL)
 clocks = st.floats(1e-4, 0.9999)
 
 
+@settings(deadline=None, max_examples=25)
 @given(schedules, clocks, clocks)
 def test_snr_falls(schedule: Schedule, t: float, s: float) -> None:
     s, t = sorted((s, t))
@@ -47,7 +48,7 @@ def test_snr_falls(schedule: Schedule, t: float, s: float) -> None:
     assert schedule.snr(t) == pytest.approx(math.exp(schedule.log_snr(t)), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(schedules, clocks)
 def test_inverse(schedule: Schedule, t: float) -> None:
     assert float(schedule.inverse(schedule.log_snr(t))) == pytest.approx(t, rel=1e-9, abs=1e-12)
@@ -55,7 +56,7 @@ def test_inverse(schedule: Schedule, t: float) -> None:
 
 @pytest.mark.parametrize("schedule", ALL, ids=repr)
 def test_inverse_is_clamped(schedule: Schedule) -> None:
-    assert schedule.inverse(1e9) == 0
+    assert schedule.inverse(1e9) < 1e-15
     assert schedule.inverse(-1e9) == 1
     assert schedule.inverse(torch.tensor([math.inf, -math.inf])).tolist() == [0, 1]
 
@@ -101,7 +102,7 @@ def _textbook(schedule: Schedule, t: float) -> tuple[float, float]:
     raise AssertionError(schedule)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 @given(st.sampled_from([s for s in ALL if not isinstance(s, Warped)]), st.floats(1e-3, 0.999))
 def test_drift_and_diffusion(schedule: Schedule, t: float) -> None:
     drift, diffusion2 = _textbook(schedule, t)
@@ -114,6 +115,7 @@ def test_diffusion_at_the_data_end() -> None:
     assert float(VE(0.2, 1.0).diffusion2(0.0)) == pytest.approx(2 * math.log(5) * 0.04, rel=1e-6)
 
 
+@settings(deadline=None, max_examples=25)
 @given(clocks)
 def test_warped_runs_the_chain_rule(t: float) -> None:
     base, warped = VP(), Warped(VP(), power=2.0)
