@@ -187,7 +187,7 @@ def class_cdf(probs: tuple[float, ...], device: torch.device) -> Tensor:
 
 def invert_cdf(uniform: Tensor, cdf: Tensor) -> Tensor:
     """The class in whose cell each number of (0, 1) falls, int64."""
-    return torch.searchsorted(cdf, uniform, right=True).clamp(max=len(cdf) - 1)
+    return torch.searchsorted(cdf, uniform.contiguous(), right=True).clamp(max=len(cdf) - 1)
 
 
 def alpha_slope(schedule: Schedule, t: float | Tensor) -> tuple[Tensor, Tensor]:

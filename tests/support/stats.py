@@ -8,8 +8,6 @@ either always passes or always fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -31,15 +29,6 @@ def ks_pvalue(x: Tensor, law: str = "norm") -> float:
     from scipy.stats import kstest
 
     return float(kstest(x.double().flatten().numpy(), law).pvalue)
-
-
-def monte_carlo_pvalue(
-    statistic: Callable[[Tensor], Tensor], observed: Tensor, draws: Callable[[int], Tensor], n: int
-) -> float:
-    """Share of ``n`` null data sets ``draws(seed)`` at least as extreme as the ``observed`` one."""
-    value = statistic(observed)
-    null = torch.stack([statistic(draws(seed)) for seed in range(n)])
-    return (1 + int((null >= value).sum())) / (n + 1)
 
 
 def chi2_pvalue(counts: Tensor, probs: Tensor, repeats: int = 2000) -> float:
@@ -72,22 +61,21 @@ def moments_pvalue(x: Tensor, mean: Tensor, covariance: Tensor, repeats: int = 2
     white = torch.linalg.solve_triangular(root, (x.double() - mean).T, upper=False).T
     value = _likelihood_ratio(white.mean(0), white.T @ white / n, n)
     generator = torch.Generator().manual_seed(0)
-    eye = torch.eye(d, dtype=torch.float64)
     # Bartlett: the mean and the scatter of n normals, without drawing the n normals.
-    null = []
-    for _ in range(repeats):
-        centre = torch.randn(d, dtype=torch.float64, generator=generator) / n**0.5
-        lower = torch.randn(d, d, dtype=torch.float64, generator=generator).tril(-1)
-        freedom = torch.arange(n - 1, n - 1 - d, -1, dtype=torch.float64)
-        gamma = torch._standard_gamma(freedom / 2, generator=generator)
-        lower = lower + eye * (2 * gamma).sqrt()
-        null.append(_likelihood_ratio(centre, lower @ lower.T / n + centre.outer(centre), n))
-    return (1 + int((torch.stack(null) >= value).sum())) / (repeats + 1)
+    centre = torch.randn(repeats, d, dtype=torch.float64, generator=generator) / n**0.5
+    lower = torch.randn(repeats, d, d, dtype=torch.float64, generator=generator).tril(-1)
+    freedom = torch.arange(n - 1, n - 1 - d, -1, dtype=torch.float64).expand(repeats, d)
+    gamma = torch._standard_gamma(freedom / 2, generator=generator)
+    lower = lower + torch.diag_embed((2 * gamma).sqrt())
+    second = lower @ lower.mT / n + centre[:, :, None] * centre[:, None, :]
+    null = _likelihood_ratio(centre, second, n)
+    return (1 + int((null >= value).sum())) / (repeats + 1)
 
 
 def _likelihood_ratio(mean: Tensor, second: Tensor, n: int) -> Tensor:
-    scatter = second - mean.outer(mean)
-    return n * (scatter.trace() - torch.logdet(scatter) - len(mean) + mean.square().sum())
+    scatter = second - mean[..., :, None] * mean[..., None, :]
+    trace = scatter.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return n * (trace - torch.logdet(scatter) - mean.shape[-1] + mean.square().sum(-1))
 
 
 def _multinomial(total: int, probs: Tensor, repeats: int, generator: torch.Generator) -> Tensor:
