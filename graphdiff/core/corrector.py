@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from graphdiff.core.space import Space, Symmetric
 
 __all__ = ["Langevin", "PredictorCorrector"]
 
-Norm = Literal["sample", "batch"]
+Norm = Literal["sample", "batch", "schedule"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class LangevinTable:
             raise ArgumentError(
                 f"a Langevin step needs snr > 0 and scale >= 0, found snr={snr}, scale={scale}"
             )
-        if norm not in ("sample", "batch"):
-            raise ArgumentError(f"norm must be 'sample' or 'batch', found {norm!r}")
+        if norm not in get_args(Norm):
+            raise ArgumentError(f"norm must be one of {get_args(Norm)}, found {norm!r}")
         score = ScoreTable.of(schedule, times)
         keep = retention(schedule, times, discretization)
         # A vanishing score would make the step infinite. The mean square of a score is about
@@ -102,6 +102,9 @@ class LangevinTable:
             noise = self.space.normal(key, tuple(x.shape), mask, dtype=x.dtype)
             step = self.batch_step_size(i, grad, noise)
             return x + step * grad + (torch.sqrt(2.0 * step) * self.scale) * noise, 0.0
+        if self.norm == "schedule":
+            fixed = self.factor[i] * self.score.variance[i]
+            return torch.add(x, grad, alpha=fixed), math.sqrt(2.0 * fixed) * self.scale
         step = self.step_size(i, grad, mask)
         mean = x + step.view(-1, *[1] * (x.dim() - 1)) * grad
         return mean, torch.sqrt(2.0 * step) * self.scale
@@ -110,16 +113,20 @@ class LangevinTable:
 @final
 @dataclass(frozen=True)
 class Langevin:
-    """Langevin correction with an adaptive step; use it through :class:`PredictorCorrector`.
+    r"""Langevin correction with an adaptive step; use it through :class:`PredictorCorrector`.
 
     Attributes:
         snr: ratio of the drift to the noise of a move.
         scale: factor of the noise (``scale_eps`` of the published code).
         n_steps: moves at each time, one network evaluation each.
-        norm: ``"sample"``: the step of a sample depends on that sample alone and on the expected
-            norm of its noise, so that the kernel is a normal distribution. ``"batch"``: the
-            published rule, norms averaged over the batch with the noise that was drawn; a sample
-            then depends on its batch and the kernel is a point.
+        norm: which norms make the step. ``"sample"``: the score of the sample itself and the
+            expected norm of its noise; a sample never depends on its batch and the kernel is
+            normal. A step that depends on the state has the stationary law
+            :math:`\propto p\,\|\nabla\log p\|^2`, which for d normal coordinates is a variance
+            too large by the factor 1 + 2/d. ``"batch"``: the published rule, norms averaged over
+            the batch with the noise that was drawn; a sample then depends on its batch and the
+            kernel is a point. ``"schedule"``: the norm :math:`\sqrt{d}/\sigma_t` that the score has
+            for data without spread; the step is a number and the stationary law exact.
         discretization: ``N`` reads ``1 - beta`` from the published table of N entries; ``None``
             takes it from the schedule and the grid.
     """
