@@ -1,0 +1,56 @@
+"""Pictures are PNG files of the asked size; the page stands alone."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.data.graphs import Dataset, Graphs
+from graphdiff.graph.draw import draw_graphs, draw_molecules, graphs_png, molecules_png, report
+from graphdiff.graph.metrics import evaluate_graphs
+
+
+def size(png: bytes) -> tuple[int, int]:
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", png[16:24])
+
+
+def test_molecules_valid_or_not(tmp_path: Path) -> None:
+    from rdkit import Chem
+
+    bad = Chem.MolFromSmiles("C(C)(C)(C)(C)C", sanitize=False)
+    mols = [Chem.MolFromSmiles("c1ccccc1O"), bad, Chem.Mol(), Chem.MolFromSmiles("CC.O")]
+    path = draw_molecules(mols, tmp_path / "deep" / "m.png", columns=3, size=120)
+    assert size(path.read_bytes()) == (360, 240)
+    assert bad.GetNumConformers() == 0  # the caller's molecule is untouched
+    with pytest.raises(ArgumentError, match="no molecules"):
+        molecules_png([])
+
+
+def test_graphs(tmp_path: Path) -> None:
+    graphs = [nx.path_graph(4), nx.empty_graph(1), nx.Graph(), nx.complete_graph(6)]
+    path = draw_graphs(graphs, tmp_path / "g.png", columns=2, size=100)
+    assert size(path.read_bytes()) == (200, 200)
+    assert graphs_png(graphs[:1]) == graphs_png(graphs[:1])
+    with pytest.raises(ArgumentError, match="no graphs"):
+        graphs_png([])
+
+
+def test_page(tmp_path: Path) -> None:
+    graphs = Graphs.from_lists([3, 4], [[(0, 1), (1, 2)], [(0, 1), (2, 3)]])
+    index = np.arange(2)
+    dataset = Dataset("two", graphs, {"train": index, "test": index})
+    scores = evaluate_graphs(graphs, graphs, graphs, n_boot=5)
+    facts = {"n": 2, "model": "<b>name</b>", "metrics": []}
+    text = report(tmp_path / "r.html", graphs, dataset, scores, facts).read_text("utf-8")
+    for metric in scores:
+        assert f"<td>{metric.name}</td>" in text
+    assert "floor interval" in text
+    assert "data:image/png;base64," in text
+    assert "<b>name</b>" not in text
+    assert "src=\"http" not in text
