@@ -44,13 +44,6 @@ class Images:
         counts = (np.clip(self.pixels[:, 0], -1, 1) + 1) * (LEVELS / 2)
         return np.rint(counts).astype(np.uint8)
 
-    def save(self, path: Path) -> None:
-        """Write both arrays into an npz, under a temporary name first."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, pixels=self.pixels, label=self.labels)
-        temporary.replace(path)
-
 
 @dataclass(frozen=True)
 class ConditionedSampler(Sampler):
@@ -221,11 +214,15 @@ class ImageTask(Task):
         return Images(pixels[index], np.concatenate([raw.labels for raw in raws])[index])
 
     def write(self, samples: Samples, out: Path) -> list[Path]:
-        """Write ``samples.npz`` (``id``, ``label``, ``ink`` uint8 0 to 16) and ``grid.png``."""
+        """Write ``samples.npz`` and ``grid.png``.
+
+        The archive holds ``id``, ``label``, ``ink`` (uint8 0 to 16) and the raw ``pixels``.
+        """
         out.mkdir(parents=True, exist_ok=True)
         archive, raw = out / "samples.npz", samples.raw
         ids = np.asarray(samples.ids, dtype=np.int64)
-        np.savez_compressed(archive, id=ids, label=raw.labels, ink=raw.ink())
+        arrays = {"id": ids, "label": raw.labels, "ink": raw.ink(), "pixels": raw.pixels}
+        np.savez_compressed(archive, **arrays)
         written = [archive]
         if samples.items:
             written.append(self.draw(samples, out / "grid.png", count=100))

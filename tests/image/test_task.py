@@ -273,6 +273,7 @@ def test_files_hold_what_was_sampled(tmp_path):
     with np.load(tmp_path / "samples.npz") as archive:
         assert np.array_equal(archive["ink"], drawn.raw.ink())
         assert np.array_equal(archive["label"], drawn.raw.labels)
+        assert np.array_equal(archive["pixels"], drawn.raw.pixels)
         assert archive["id"].tolist() == list(range(23))
     sheet = np.asarray(Image.open(tmp_path / "grid.png"))
     assert sheet.shape == (6 * (3 * 9 + 1), 6 * (10 * 9 + 1))
