@@ -2,10 +2,9 @@
 
 The trainer needs a device, autocast, and three collective operations. With one process these are
 plain torch and cost nothing. With several, ``accelerate`` sets up the process group and the device
-of each rank. The network is not wrapped: a task may call any part of its denoiser, and each rank
-computes ``sum(loss) / global batch``, so the sum of the gradients over the ranks is exactly the
-gradient of the mean over the global batch, whatever the sizes of the shares. Gradients travel in
-one buffer, once per optimiser step.
+of each rank. The network is not wrapped: a task may call any part of its denoiser. Each rank
+computes ``sum(loss) / global batch``, so the gradients summed over the ranks, in one buffer once a
+step, are the gradient of the mean over the global batch, whatever the sizes of the shares.
 """
 
 from __future__ import annotations
@@ -38,6 +37,12 @@ class Engine(ABC):
     def share(self, count: int) -> slice:
         """This rank's contiguous share of ``count`` examples; shares differ by at most one."""
         return slice(count * self.rank // self.world, count * (self.rank + 1) // self.world)
+
+    def seed(self, number: int) -> None:
+        """Seed torch's generator; torch.manual_seed would note a traceback for every backend."""
+        torch.default_generator.manual_seed(number)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     @abstractmethod
     def autocast(self) -> AbstractContextManager[Any]:
@@ -84,7 +89,7 @@ class LocalEngine(Engine):
         loss.backward()
 
     def reduce_gradients(self, parameters: Sequence[Parameter]) -> None:  # noqa: D102
-        return
+        pass
 
     def sum(self, value: Tensor) -> Tensor:  # noqa: D102
         return value
@@ -99,15 +104,14 @@ class RankEngine(Engine):
     def __init__(self, device: torch.device | None, mixed_precision: str = "no") -> None:
         from accelerate import Accelerator
 
-        on_cpu = device is not None and device.type == "cpu"
-        self._accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+        cpu = device is not None and device.type == "cpu"
+        self._accelerator = Accelerator(cpu=cpu, mixed_precision=mixed_precision)
         self.device = self._accelerator.device
         self.rank = self._accelerator.process_index
         self.world = self._accelerator.num_processes
 
     def autocast(self) -> AbstractContextManager[Any]:  # noqa: D102
-        context: AbstractContextManager[Any] = self._accelerator.autocast()
-        return context
+        return self._accelerator.autocast()  # type: ignore[no-any-return]
 
     def prepare(self, module: nn.Module) -> nn.Module:  # noqa: D102
         from accelerate.utils import broadcast
@@ -121,9 +125,8 @@ class RankEngine(Engine):
         self._accelerator.backward(loss)
 
     def reduce_gradients(self, parameters: Sequence[Parameter]) -> None:  # noqa: D102
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+        for unused in (p for p in parameters if p.grad is None):
+            unused.grad = torch.zeros_like(unused)
         gradients = [p.grad for p in parameters if p.grad is not None]
         total = self.sum(torch.cat([g.reshape(-1) for g in gradients]))
         parts = total.split([g.numel() for g in gradients])
@@ -131,18 +134,14 @@ class RankEngine(Engine):
             gradient.copy_(part.view_as(gradient))
 
     def sum(self, value: Tensor) -> Tensor:  # noqa: D102
-        total: Tensor = self._accelerator.reduce(value, reduction="sum")
-        return total
+        return self._accelerator.reduce(value, reduction="sum")  # type: ignore[no-any-return]
 
     def wait(self) -> None:  # noqa: D102
         self._accelerator.wait_for_everyone()
 
 
 def make_engine(device: str | torch.device | None = None, mixed_precision: str = "no") -> Engine:
-    """The engine of this process: several ranks if ``torchrun`` started it, else one process.
-
-    Without ``device`` a GPU is used where there is one.
-    """
+    """One rank of several if ``torchrun`` started this process; by default on a GPU if any."""
     chosen = None if device is None else torch.device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return RankEngine(chosen, mixed_precision)

@@ -227,7 +227,7 @@ class Trainer:
         """Add the gradient of the weighted losses of some examples; returns these losses."""
         config, engine, step = self.config, self.engine, self._live.step
         # Dropout and the like draw from torch's generator: fixed by the step, never carried over.
-        torch.manual_seed(_mix(config.seed, step, int(part[0])))
+        engine.seed(_mix(config.seed, step, int(part[0])))
         clean = self.data.batch(part).to(engine.device)
         key = Key(config.seed, clean.ids, step=step + 1).at(stream="train")
         with engine.autocast():
