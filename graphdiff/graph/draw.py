@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import networkx as nx
     from rdkit import Chem
 
-    from graphdiff.data.graphs import Dataset, Graphs
+    from graphdiff.data.dataset import Dataset
+    from graphdiff.data.graphs import Graphs
     from graphdiff.graph.metrics.report import Report
 
 __all__ = ["draw_graphs", "draw_molecules", "graphs_png", "molecules_png", "report"]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.data.graphs import Dataset, Graphs
+from graphdiff.data.dataset import Dataset
+from graphdiff.data.graphs import Graphs
 from graphdiff.graph.draw import draw_graphs, draw_molecules, graphs_png, molecules_png, report
 from graphdiff.graph.metrics import evaluate_graphs
 

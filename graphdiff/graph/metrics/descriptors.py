@@ -1,4 +1,4 @@
-r"""Vectors that describe a graph: histograms of degrees, clustering and spectrum, mean orbit counts.
+r"""Vectors that describe a graph: histograms of degree, clustering and spectrum; orbit counts.
 
 The settings are those of GraphRNN (You et al. 2018, arXiv:1802.08773), which GDSS, SPECTRE and
 DiGress keep: the histogram of node degrees; the histogram of local clustering coefficients

@@ -372,7 +372,7 @@ def _prepare(
     texts = canonical(dataset.split_smiles(reference), stereo=stereo) if needed else []
     sample: _Set | None = None
     if floor and needed:
-        pool = dataset.splits[train] if train in dataset.splits else None
+        pool = dataset.splits.get(train)
         if pool is None:
             raise ArgumentError(
                 f"data set {dataset.name!r} has no split {train!r}; it has "

@@ -39,9 +39,9 @@ __all__ = ["ChemNet", "Frechet", "Statistics", "available", "chemnet", "frechet_
 
 Float = NDArray[np.float64]
 
-_SYMBOLS = (
-    "C N O H F Cl P B Br S I Si # ( ) + - 1 2 3 4 5 6 7 8 = [ ] @ c n o s X ."
-).split()
+_SYMBOLS = tuple(
+    "C N O H F Cl P B Br S I Si # ( ) + - 1 2 3 4 5 6 7 8 = [ ] @ c n o s X .".split()  # noqa: SIM905
+)
 _INDEX = {symbol: i for i, symbol in enumerate(_SYMBOLS)}
 _LENGTH, _POSITIONS = 350, 88
 
@@ -247,5 +247,6 @@ class Frechet(TwoSample):
             weighted = part * np.sqrt(c[keep])[:, None].astype(np.float32)
             second = (weighted.T @ weighted).astype(np.float64)
             cov = (second - total * np.outer(mean, mean)) / (total - 1)
-            out.append(_distance(Statistics(mean + shift, cov, int(total)), self.reference, self.root))
+            drawn = Statistics(mean + shift, cov, int(total))
+            out.append(_distance(drawn, self.reference, self.root))
         return np.asarray(out)

@@ -113,7 +113,8 @@ class Kernel:
         if self.name == "linear":
             return "linear"
         extra = f", scale={self.scale:g}" if self.name == "gaussian_emd" else ""
-        return f"{self.name}(sigma={self.sigma if self.sigma is None else f'{self.sigma:g}'}{extra})"
+        sigma = "median" if self.sigma is None else f"{self.sigma:g}"
+        return f"{self.name}(sigma={sigma}{extra})"
 
 
 def _settings(name: str) -> dict[str, Kernel]:

@@ -287,4 +287,5 @@ def known(smiles: Sequence[str], dataset: Dataset, split: str = "train") -> set[
     near = train[np.isin(_skeletons(train), _skeletons(ours))]
     table = {to_smiles(m) for m in to_molecules(near, dataset.atoms)}
     plain = (to_smiles(m) for m in to_molecules(ours, dataset.atoms))
-    return {distinct[int(i)] for i, s in zip(kept, plain, strict=True) if s is not None and s in table}
+    table.discard(None)
+    return {distinct[int(i)] for i, s in zip(kept, plain, strict=True) if s in table}

@@ -107,7 +107,11 @@ def _neighbourhoods(
 
 
 def _rows(
-    nodes: NDArray[np.int64], adj: NDArray[np.int64], mask: NDArray[np.bool_], r_max: int, d_max: int
+    nodes: NDArray[np.int64],
+    adj: NDArray[np.int64],
+    mask: NDArray[np.bool_],
+    r_max: int,
+    d_max: int,
 ) -> tuple[NDArray[np.int64], U64, NDArray[np.float64]]:
     """(graph, 64-bit feature, value) of a padded batch."""
     dist = _distances(adj > 0, max(r_max, d_max))

@@ -119,14 +119,14 @@ class Report:
         head += ["population", "kernel, estimator"]
         arrow = {"lower": "-", "higher": "+", "none": " "}
         rows = [head]
-        for m in self.metrics:
-            rows.append(
-                [
-                    m.name, arrow[m.direction], number(m.value), _span(m.interval), number(m.floor),
-                    _span(m.floor_interval), str(m.n or ""), str(m.n_reference or ""), m.population,
-                    ", ".join(x for x in (m.kernel, m.estimator) if x),
-                ]
-            )  # fmt: skip
+        rows += [
+            [
+                m.name, arrow[m.direction], number(m.value), _span(m.interval), number(m.floor),
+                _span(m.floor_interval), str(m.n or ""), str(m.n_reference or ""), m.population,
+                ", ".join(x for x in (m.kernel, m.estimator) if x),
+            ]
+            for m in self.metrics
+        ]  # fmt: skip
         return rows
 
     def table(self) -> str:
@@ -135,7 +135,9 @@ class Report:
         widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
         rows.insert(1, ["-" * w for w in widths])
         lines = [self.title, ""]
-        lines += ["  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        for row in rows:
+            cells = (c.ljust(w) for c, w in zip(row, widths, strict=True))
+            lines.append("  ".join(cells).rstrip())
         lines += [f"  {m.name}: {m.note}" for m in self.metrics if m.note]
         lines += [f"warning: {w}" for w in self.warnings]
         return "\n".join(lines)

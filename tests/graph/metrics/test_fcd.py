@@ -19,10 +19,9 @@ SMILES = [
 
 def test_features_equal_fcd_torch() -> None:
     pytest.importorskip("fcd_torch")
+    import fcd_torch
     import torch
     from fcd_torch.utils import get_one_hot, load_imported_model
-
-    import fcd_torch
 
     weights = next(Path(fcd_torch.__file__).parent.glob("*.pt"))
     model = load_imported_model(torch.load(weights, weights_only=True)).eval()

@@ -99,9 +99,8 @@ def test_the_published_kernels_are_not_positive_definite() -> None:
 
 
 def _null(estimator: str, kernel: Kernel, n: int = 12, repeats: int = 400) -> np.ndarray:
-    return np.asarray(
-        [mmd2(histograms(2 * i, n), histograms(2 * i + 1, n), kernel, estimator) for i in range(repeats)]
-    )
+    pairs = ((histograms(2 * i, n), histograms(2 * i + 1, n)) for i in range(repeats))
+    return np.asarray([mmd2(x, y, kernel, estimator) for x, y in pairs])
 
 
 def test_unbiased_estimator_averages_to_zero_and_the_biased_one_does_not() -> None:
