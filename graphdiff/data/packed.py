@@ -35,6 +35,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
+            Path(file.name).chmod(0o644)  # temporary files are private by default
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -58,6 +59,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
         ) as file:
             temporary = Path(file.name)
             np.savez(file, allow_pickle=False, **dict(arrays))
+            Path(file.name).chmod(0o644)  # temporary files are private by default
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

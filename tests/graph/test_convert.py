@@ -203,7 +203,7 @@ def test_state_bad_input() -> None:
     state = convert.to_state(TYPED, classes=4)
     with pytest.raises(DataError, match=r"node 1 of graph 0 is not one-hot: .*quantise"):
         convert.from_state(state.replace(x=state["x"] * torch.tensor([1.0, 0.5, 1])[None, :, None]))
-    with pytest.raises(DataError, match="graph 0 .*NaN"):
+    with pytest.raises(DataError, match=r"graph 0 .*NaN"):
         convert.from_state(state.replace(adj=state["adj"] * torch.nan))
     with pytest.raises(DataError, match="graph 0 has more nodes than the maximum of 2"):
         convert.to_state(TYPED, to=2)
