@@ -167,6 +167,14 @@ class Model:
             return tensor.device
         return torch.device("cpu")
 
+    @property
+    def dataset(self) -> str | None:
+        """Name of the data set it was trained on, if the card says it."""
+        for place in (self.card.data, self.card.task.get("data")):
+            if isinstance(place, Mapping) and place.get("name"):
+                return str(place["name"])
+        return None
+
     def to(self, device: str | torch.device) -> Model:
         """Move the weights to ``device``; returns the model itself.
 

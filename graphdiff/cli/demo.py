@@ -26,6 +26,7 @@ def demo(
     """Make molecules with a shipped model, score them honestly and draw them."""
     from graphdiff.cli.evaluate import score, summary, write_report
     from graphdiff.cli.sample import RAW, draw_samples
+    from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
     from graphdiff.data import load as load_data
     from graphdiff.model import load
@@ -33,6 +34,8 @@ def demo(
     set_threads(threads)
     began = time.perf_counter()
     loaded = load(model)
+    if loaded.dataset is None:
+        raise DataError(f"the card of {model} names no data set to compare with; choose another")
     note(f"{loaded!r}: {n} molecules, seed {seed}")
     done = draw_samples(
         loaded,
@@ -45,7 +48,7 @@ def demo(
         quiet=as_json,
     )
     note(f"sampled in {done['info']['seconds']:.0f} s; scoring")
-    raw, reference = Graphs.load(out / RAW), load_data(str((loaded.card.data or {})["name"]))
+    raw, reference = Graphs.load(out / RAW), load_data(loaded.dataset)
     result = score(raw, reference, quiet=as_json)
     facts = summary(result, reference, done, n)
     write_json(out / "metrics.json", facts)

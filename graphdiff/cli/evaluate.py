@@ -48,7 +48,7 @@ def evaluate(
 
     set_threads(threads)
     raw, about = read_samples(samples)
-    name = dataset or (about.get("data") or {}).get("name")
+    name = dataset or about.get("dataset")
     if name is None:
         from graphdiff.core.errors import ArgumentError
 

@@ -173,7 +173,7 @@ def _finish(
     summary = {
         "request": request,
         "info": {**samples.info, "command": " ".join(sys.argv)},
-        "data": model.card.data,
+        "dataset": model.dataset,
         "files": [path.name for path in files],
     }
     write_json(out / SAMPLES, summary)

@@ -27,11 +27,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         if (ROOT / name).is_dir():
             skip = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / name, source / name, ignore=skip)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", work,
-         source],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [*command, "-w", work, source], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     (path,) = work.glob("*.whl")
     assert path.name.startswith("graphdiffusion-")

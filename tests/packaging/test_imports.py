@@ -54,9 +54,10 @@ def imports(path: Path, *, at_import_time: bool) -> set[str]:
             found.update(alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import; name the module in full"
-            found.add(node.module or "")
             for alias in node.names:
-                found.add(f"{node.module}.{alias.name}")
+                # `from package import module` needs the module, not what the package gathers.
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module or "")
         for child in ast.iter_child_nodes(node):
             visit(child)
 
