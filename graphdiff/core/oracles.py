@@ -201,7 +201,8 @@ def probability_flow(
         c = slope(y + h / 2 * b, k + 1)
         d = slope(y + h * c, k + 2)
         y = y + h / 6 * (a + 2 * b + 2 * c + d)
-    return y * alpha[-1]
+    end_value: Tensor = y * alpha[-1]
+    return end_value
 
 
 def law_of_chain(

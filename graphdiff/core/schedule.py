@@ -85,13 +85,13 @@ class Schedule(ABC):
     @final
     def drift(self, t: Tensor | float) -> Tensor:
         """``f(t) = alpha'(t) / alpha(t)``, the linear drift of the forward equation."""
-        value, slope = self._jvp(lambda u: self.alpha(u), t)
+        value, slope = self._derivative(self.alpha, t)
         return slope / value
 
     @final
     def diffusion2(self, t: Tensor | float) -> Tensor:
         """``g(t)^2 = (sigma^2)' - 2 f sigma^2``, the squared diffusion of the forward equation."""
-        variance, slope = self._jvp(lambda u: self.sigma(u).square(), t)
+        variance, slope = self._derivative(lambda u: self.sigma(u).square(), t)
         return slope - 2 * self.drift(t) * variance
 
     @final
@@ -112,12 +112,20 @@ class Schedule(ABC):
         return torch.where(target <= self.log_snr(1.0), torch.ones_like(target), t)
 
     @staticmethod
-    def _jvp(function: Callable[[Tensor], Tensor], t: Tensor | float) -> tuple[Tensor, Tensor]:
-        clock = _clock(t).clamp(min=_EDGE)
-        value: Tensor
-        slope: Tensor
-        value, slope = torch.func.jvp(function, (clock,), (torch.ones_like(clock),))[:2]
-        return value, slope
+    def _derivative(
+        function: Callable[[Tensor], Tensor], t: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
+        """Value and derivative of an elementwise function of the clock.
+
+        Reverse mode: the first use of torch's forward mode loads its decompositions, seconds long.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            clock = _clock(t).detach().clamp(min=_EDGE).clone().requires_grad_()
+            value = function(clock)
+            if not value.requires_grad:  # a constant coefficient
+                return value, torch.zeros_like(clock).detach()
+            (slope,) = torch.autograd.grad(value.sum(), clock)
+        return value.detach(), slope
 
 
 def _beta_integral(t: Tensor, low: float, high: float) -> Tensor:
