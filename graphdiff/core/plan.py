@@ -122,6 +122,8 @@ class PlanSpec(Solver):
                 f"relaxation {self.relaxation!r} is defined for coordinate 'log_snr', found "
                 f"{self.coordinate!r}; use relaxation='none'"
             )
+        if self.times is not None and not isinstance(self.times, tuple):
+            raise ArgumentError(f"times of a plan is {self.times!r}, expected a tuple of numbers")
         for i, lags in enumerate(self.lags or ()):
             if any(lag < 1 for lag in lags) or len(set(lags)) < len(lags):
                 raise ArgumentError(f"lags[{i}] is {lags}, expected different positive integers")
