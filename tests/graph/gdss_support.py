@@ -18,7 +18,7 @@ SUITES = Path(__file__).parents[2] / "benchmarks" / "suites"
 
 def plain() -> ModuleType:
     """The plain implementation of the published algorithm."""
-    spec = importlib.util.spec_from_file_location("gdss_plain", SUITES / "gdss_plain.py")
+    spec = importlib.util.spec_from_file_location("_gdss_plain", SUITES / "_gdss_plain.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
