@@ -138,8 +138,9 @@ class SampleConfig:
         corrector: ``"langevin"`` or ``"none"`` (solver ``"pc"``).
         snr: Signal-to-noise ratio of the Langevin step size.
         scale: Factor on the Langevin noise (``scale_eps``).
-        norm: ``"sample"``: the step size of a sample depends on that sample alone. ``"batch"``:
-            on the mean over its batch, as published; for parity.
+        norm: Langevin step size. ``"sample"``: from the score of the sample alone; ``"schedule"``:
+            from the noise level alone (unbiased); ``"batch"``: from means over the batch, as
+            published, for parity. See :class:`graphdiff.core.solver.Langevin`.
         published: Use the published discretisation tables instead of exact coefficients between
             the times of the grid.
         order: Order of a ``"dpmpp"``, ``"deis"`` or ``"unipc"`` solver.
@@ -157,7 +158,7 @@ class SampleConfig:
     corrector: Literal["langevin", "none"] = "langevin"
     snr: float = 0.2
     scale: float = 0.7
-    norm: Literal["sample", "batch"] = "sample"
+    norm: Literal["sample", "schedule", "batch"] = "sample"
     published: bool = True
     order: int = 2
     eta: float = 0.0
