@@ -73,11 +73,15 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     names = list(dict.fromkeys(row["sampler"] for row in record["table"]))
     for name in names:
-        rows = sorted((r for r in record["table"] if r["sampler"] == name), key=lambda r: r["calls"])
+        rows = sorted(
+            (r for r in record["table"] if r["sampler"] == name), key=lambda r: r["calls"]
+        )
         calls = [r["calls"] for r in rows]
         axes[0].plot(calls, [r["fcd"] for r in rows], "o-", label=name)
         axes[1].plot(calls, [100 * r["validity_raw"] for r in rows], "o-", label=name)
-    axes[0].set(xscale="log", yscale="log", xlabel="network calls", ylabel=f"FCD (n = {record['n']:,})")
+    axes[0].set(
+        xscale="log", yscale="log", xlabel="network calls", ylabel=f"FCD (n = {record['n']:,})"
+    )
     axes[1].set(xscale="log", xlabel="network calls", ylabel="valid before correction, %")
     axes[0].legend(fontsize=8, frameon=False)
     for axis in axes:

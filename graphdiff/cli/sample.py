@@ -138,7 +138,7 @@ def draw_samples(
         "sampler": dict(overrides or {}),
     }
     stream = model.sample_states  # checks the request, so that a wrong one leaves no folder
-    options = {"seed": seed, "start": start, "batch_size": batch_size, "cond": cond}
+    options: dict[str, Any] = {"seed": seed, "start": start, "batch_size": batch_size, "cond": cond}
     stream(n, **options, **(overrides or {}))
     confirm_out(out, force=force, holds=SAMPLES)
     parts = _open_request(out, request, force=force)
@@ -216,7 +216,7 @@ def _write_part(parts: Path, state: State, extra: Mapping[str, float]) -> Path:
     """Store finished states; the name is a hash of the ids, so no two batches collide."""
     import numpy as np
 
-    arrays = {f"values.{k}": v.cpu().numpy() for k, v in state.values.items()}
+    arrays: dict[str, Any] = {f"values.{k}": v.cpu().numpy() for k, v in state.values.items()}
     arrays |= {f"masks.{k}": v.cpu().numpy() for k, v in state.masks.items()}
     arrays |= {f"info.{k}": np.float64(v) for k, v in extra.items()}
     ids = state.ids.cpu().numpy()

@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from graphdiff.core.errors import CheckpointError, ConfigError, DataError
 from graphdiff.graph.gdss import GDSSTask
 from graphdiff.graph.gdss_config import MOLECULES
-from graphdiff.graph.nets.gdss import AttentionLayer, NodeNetwork, NodeNetworkGMH
+from graphdiff.graph.nets.gdss import (
+    AttentionLayer,
+    EdgeNetwork,
+    GDSSNetwork,
+    NodeNetwork,
+    NodeNetworkGMH,
+)
 
 __all__ = ["convert", "load_published", "node_count_histogram", "task_config"]
 
@@ -61,7 +67,9 @@ def load_published(path: str | Path) -> dict[str, Any]:
         )
     for part in PARTS:
         if not isinstance(found[part], dict):
-            raise CheckpointError(f"{path}: {part} is {type(found[part]).__name__}, expected a dict")
+            raise CheckpointError(
+                f"{path}: {part} is {type(found[part]).__name__}, expected a dict"
+            )
     return found
 
 
@@ -117,7 +125,16 @@ def task_config(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_shape(px: Mapping[str, Any], pa: Mapping[str, Any]) -> None:
-    shared = ("nhid", "max_feat_num", "num_linears", "c_init", "c_hid", "c_final", "adim", "num_heads")
+    shared = (
+        "nhid",
+        "max_feat_num",
+        "num_linears",
+        "c_init",
+        "c_hid",
+        "c_final",
+        "adim",
+        "num_heads",
+    )
     for key in shared:
         if key in px and px[key] != pa[key]:
             raise CheckpointError(
@@ -158,9 +175,13 @@ def _stack(state: Mapping[str, Tensor], layer: int, part: str, channels: int) ->
 
 def _mlp(state: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
     prefix = f"{old}.linears."
-    moved = {f"{new}.layers.{k[len(prefix):]}": v for k, v in state.items() if k.startswith(prefix)}
+    moved = {
+        f"{new}.layers.{k[len(prefix) :]}": v for k, v in state.items() if k.startswith(prefix)
+    }
     single = f"{old}.linear."  # an MLP of one layer has its own name in the published code
-    moved |= {f"{new}.layers.0.{k[len(single):]}": v for k, v in state.items() if k.startswith(single)}
+    moved |= {
+        f"{new}.layers.0.{k[len(single) :]}": v for k, v in state.items() if k.startswith(single)
+    }
     return moved
 
 
@@ -183,9 +204,13 @@ def _translate(net: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     """Our names for the published parameters of one network."""
     found = _mlp(state, "final", "final")
     if isinstance(net, NodeNetwork):
-        found |= {k.replace("layers.", "convs."): v for k, v in state.items() if k.startswith("layers.")}
+        found |= {
+            k.replace("layers.", "convs."): v for k, v in state.items() if k.startswith("layers.")
+        }
         return found
-    for k, layer in enumerate(net.layers):  # type: ignore[union-attr, arg-type]
+    assert isinstance(net, EdgeNetwork | NodeNetworkGMH)
+    for k, layer in enumerate(net.layers):
+        assert isinstance(layer, AttentionLayer)
         found |= _attention(state, k, layer)
     return found
 
@@ -263,6 +288,7 @@ def convert(path: str | Path, out: str | Path, root: str | Path | None = None) -
     except ConfigError as error:
         raise CheckpointError(f"{path} holds settings that no GDSS model has: {error}") from None
     denoiser = task.build()
+    assert isinstance(denoiser.net, GDSSNetwork)
     weights: dict[str, Tensor] = {}
     ema: dict[str, Tensor] = {}
     for part, net in (("x", denoiser.net.x), ("adj", denoiser.net.adj)):

@@ -224,6 +224,7 @@ class GDSSTask(Task):
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
         """Each network is clipped on its own, as two optimisers would."""
         net = denoiser.net
+        assert isinstance(net, GDSSNetwork)
         return {"x": list(net.x.parameters()), "adj": list(net.adj.parameters())}
 
     def prepared(self, denoiser: Denoiser, data: Data) -> GDSSTask:

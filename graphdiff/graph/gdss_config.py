@@ -115,6 +115,9 @@ class NetworkConfig:
             value = getattr(self, name)
             _require(f"model.{name}", value >= 1, value, "at least 1")
         _require("model.channels", min(self.channels) >= 1, self.channels, "positive numbers")
+        if self.layers == 1:  # the published first layer always ends in the inner channels
+            equal = self.channels[1] == self.channels[2]
+            _require("model.channels", equal, self.channels, "equal last two with one layer")
         for name in ("attention", "hidden"):  # the first layer's queries are `hidden` wide
             value = getattr(self, name)
             _require(
@@ -148,9 +151,9 @@ class SampleConfig:
         sde: Use the stochastic form of ``"dpmpp"``.
     """
 
-    solver: Literal[
-        "pc", "s4", "euler", "heun", "ddim", "ancestral", "dpmpp", "deis", "unipc"
-    ] = "pc"
+    solver: Literal["pc", "s4", "euler", "heun", "ddim", "ancestral", "dpmpp", "deis", "unipc"] = (
+        "pc"
+    )
     steps: int = 1000
     end: float = 1e-4
     grid: Literal["published", "uniform", "log_snr", "karras"] = "published"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 from pathlib import Path
@@ -38,7 +39,7 @@ class Maker:
             self.put(f"{name}.linear.weight", sizes[1], sizes[0])
             self.put(f"{name}.linear.bias", sizes[1])
             return
-        for k, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for k, (a, b) in enumerate(itertools.pairwise(sizes)):
             self.put(f"{name}.linears.{k}.weight", b, a)
             self.put(f"{name}.linears.{k}.bias", b)
 
@@ -71,7 +72,12 @@ def checkpoint(
         "num_layers": layers, "num_linears": linears, "c_init": 2, "c_hid": 4, "c_final": 3,
         "adim": 12, "num_heads": 4, "conv": "GCN",
     }  # fmt: skip
-    px: dict[str, Any] = {"model_type": "ScoreNetworkX", "max_feat_num": 4, "depth": depth, "nhid": hidden}
+    px: dict[str, Any] = {
+        "model_type": "ScoreNetworkX",
+        "max_feat_num": 4,
+        "depth": depth,
+        "nhid": hidden,
+    }
     edge, node = Maker(), Maker()
     edge.attention(pa, layers)
     width = pa["c_init"] + pa["c_hid"] * (layers - 1) + pa["c_final"]
@@ -108,12 +114,16 @@ def checkpoint(
 def small_qm9(monkeypatch: pytest.MonkeyPatch) -> None:
     """Node counts come from the training split; a small one is enough here."""
     graphs = Graphs.from_lists([3, 9], [[(0, 1)], [(0, 8)]], [[0] * 3, [0] * 9], [[1], [1]])
-    small = Dataset("qm9", graphs, {"train": torch.arange(2).numpy()}, ("C", "N", "O", "F"), None, {})
+    small = Dataset(
+        "qm9", graphs, {"train": torch.arange(2).numpy()}, ("C", "N", "O", "F"), None, {}
+    )
     monkeypatch.setattr("graphdiff.data.load", lambda name, root=None: small)
 
 
 @pytest.mark.parametrize(("layers", "hidden", "linears"), [(2, 8, 1), (3, 8, 2), (5, 16, 3)])
-def test_every_edge_network_converts(layers: int, hidden: int, linears: int, tmp_path: Path) -> None:
+def test_every_edge_network_converts(
+    layers: int, hidden: int, linears: int, tmp_path: Path
+) -> None:
     found = checkpoint(layers=layers, hidden=hidden, linears=linears)
     torch.save(found, tmp_path / "a.pt")
     net = _converted(tmp_path).net
@@ -133,7 +143,10 @@ def _layers(
     *, twice: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     p = plain()
-    ours = {k.replace(".linears.", ".layers.").replace(".linear.", ".layers.0."): v for k, v in state.items()}
+    ours = {
+        k.replace(".linears.", ".layers.").replace(".linear.", ".layers.0."): v
+        for k, v in state.items()
+    }
     channels, h = torch.stack([adj, adj @ adj], -1), x
     nodes, edges = [x], [channels]
     for k in range(depth):
@@ -141,7 +154,9 @@ def _layers(
         for c in range(channels.shape[-1]):
             at = f"layers.{k}.attn.{c}"
             q, key, v = (
-                p.graph_conv(h, channels[..., c], state[f"{at}.{g}.weight"], state[f"{at}.{g}.bias"])
+                p.graph_conv(
+                    h, channels[..., c], state[f"{at}.{g}.weight"], state[f"{at}.{g}.bias"]
+                )
                 for g in ("gnn_q", "gnn_k", "gnn_v")
             )
             s = q.shape[-1] // 4
@@ -248,21 +263,27 @@ def edited(path: Path, edit: Any) -> Path:
     return path / "a.pt"
 
 
-EDITS = {
-    "reshaped": (lambda f: f["x_state_dict"].update({"layers.0.weight": torch.zeros(5, 8)}), r"\(5, 8\), expected \(4, 8\)"),
+def _put(part: str, name: str, shape: tuple[int, ...]) -> Any:
+    return lambda f: f[part].update({name: torch.zeros(shape)})
+
+
+EDITS: dict[str, tuple[Any, str]] = {
+    "reshaped": (_put("x_state_dict", "layers.0.weight", (5, 8)), r"\(5, 8\), expected \(4, 8\)"),
     "missing": (lambda f: f["adj_state_dict"].pop("layers.1.attn.2.gnn_k.bias"), "gnn_k.bias"),
-    "extra": (lambda f: f["x_state_dict"].update({"layers.7.weight": torch.zeros(2)}), "convs.7.weight"),
+    "extra": (_put("x_state_dict", "layers.7.weight", (2,)), "convs.7.weight"),
     "shorter ema": (lambda f: f["ema_x"]["shadow_params"].pop(), "ema_x"),
     "other net": (lambda f: f["params_x"].update(model_type="BaselineNetwork"), "BaselineNetwork"),
     "other attention": (lambda f: f["params_adj"].update(conv="MLP"), "MLP"),
     "no setting": (lambda f: f["params_adj"].pop("c_hid"), "c_hid"),
     "other sde": (lambda f: f["model_config"]["sde"]["x"].update(type="OU"), "OU"),
     "odd heads": (lambda f: f["params_adj"].update(num_heads=5), "heads"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", sorted(EDITS))
-def test_edited_checkpoints_are_refused_before_anything_is_written(name: str, tmp_path: Path) -> None:
+def test_edited_checkpoints_are_refused_before_anything_is_written(
+    name: str, tmp_path: Path
+) -> None:
     edit, message = EDITS[name]
     path = edited(tmp_path, edit)
     with pytest.raises(CheckpointError, match=message):

@@ -54,4 +54,4 @@ def test_page(tmp_path: Path) -> None:
     assert "floor interval" in text
     assert "data:image/png;base64," in text
     assert "<b>name</b>" not in text
-    assert "src=\"http" not in text
+    assert 'src="http' not in text

@@ -44,7 +44,9 @@ def test_loss_is_the_published_sum_over_full_matrices() -> None:
     raw = denoiser.net(noisy_state.values, t, clean.masks)
     for name, part in denoiser.process.parts.items():
         view = (-1, 1, 1)
-        alpha, sigma = (s.float().view(view) for s in (part.schedule.alpha(t), part.schedule.sigma(t)))
+        alpha, sigma = (
+            s.float().view(view) for s in (part.schedule.alpha(t), part.schedule.sigma(t))
+        )
         z = (noisy_state[name] - alpha * clean[name]) / sigma
         score = -raw[name] / sigma if name == "x" else raw[name]
         expected = 0.5 * (sigma * score + z).square().flatten(1).sum(1)
@@ -168,7 +170,9 @@ def test_rounding_of_plain_graphs_drops_isolated_nodes() -> None:
     adj[0, 0, 2] = adj[0, 2, 0] = 0.51
     adj[0, 0, 1] = adj[0, 1, 0] = 0.49
     mask = torch.ones(1, 4, dtype=torch.bool)
-    state = State({"x": torch.zeros(1, 4, 4), "adj": adj}, {"x": mask, "adj": mask}, torch.arange(1))
+    state = State(
+        {"x": torch.zeros(1, 4, 4), "adj": adj}, {"x": mask, "adj": mask}, torch.arange(1)
+    )
     graph = t_task.quantise(state)
     assert graph.num_nodes.tolist() == [2]
     assert graph.edges.tolist() == [[0, 1]]
@@ -232,7 +236,15 @@ def test_named_configurations_have_the_published_shapes(name: str) -> None:
     assert name in named_configs()
     table, train = split_config(resolve_config(name))
     c = GDSSTask.from_config(table).config
-    found = (c.x.kind, c.adj.kind, c.model.depth, c.model.layers, c.model.hidden, c.data.nodes, c.data.features)
+    found = (
+        c.x.kind,
+        c.adj.kind,
+        c.model.depth,
+        c.model.layers,
+        c.model.hidden,
+        c.data.nodes,
+        c.data.features,
+    )
     assert found == PUBLISHED[name][:-1]
     assert train["clip"] == 1.0
     assert train["lr_gamma"] == 0.999
@@ -245,6 +257,7 @@ BAD = [
     ({"model": {"widht": 3}}, "model.widht"),
     ({"model": {"hidden": 7}}, "model.hidden"),
     ({"model": {"layers": 0}}, "model.layers"),
+    ({"model": {"layers": 1, "channels": [2, 4, 3]}}, "model.channels"),
     ({"sample": {"solver": "magic"}}, "sample.solver"),
     ({"sample": {"snr": -1.0}}, "sample.snr"),
     ({"sample": {"grid": "karras"}}, "sample.grid"),

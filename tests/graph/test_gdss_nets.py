@@ -116,7 +116,9 @@ def test_contractions_equal_einsum_and_have_its_gradient(n: int) -> None:
     out = pairs.spread(s, h)
     assert torch.allclose(out, torch.einsum("gijb,gdjb->gdib", s, h))
     if n == 3:
-        assert torch.autograd.gradcheck(lambda *a: pairs.spread(pairs.outer(*a[:2]), a[2]), (q, k, h))
+        assert torch.autograd.gradcheck(
+            lambda *a: pairs.spread(pairs.outer(*a[:2]), a[2]), (q, k, h)
+        )
 
 
 def test_elu_gradient() -> None:

@@ -23,6 +23,7 @@ Inside, tensors keep features first and samples last. Time is not an input of ei
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,7 +65,7 @@ class MLP(nn.Module):
 
     def __init__(self, sizes: Sequence[int]) -> None:
         super().__init__()
-        pairs = zip(sizes[:-1], sizes[1:], strict=True)
+        pairs = itertools.pairwise(sizes)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
@@ -72,8 +73,15 @@ class MLP(nn.Module):
         for k in range(start, len(self.layers)):
             if k:
                 x = _ELU.apply(x)
-            x = torch.addmm(self.layers[k].bias.unsqueeze(1), self.layers[k].weight, x)
+            linear = self.linear(k)
+            x = torch.addmm(linear.bias.unsqueeze(1), linear.weight, x)
         return x
+
+    def linear(self, k: int) -> nn.Linear:
+        """Layer ``k``."""
+        layer = self.layers[k]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
 def _glorot(*shape: int) -> nn.Parameter:
@@ -146,7 +154,9 @@ class AttentionLayer(nn.Module):
             self.value_bias = nn.Parameter(torch.zeros(channels_in, outputs))
             self.node_mlp = MLP([channels_in * outputs, hidden, outputs])
 
-    def forward(self, h: Tensor, pairs: Tensor, mask: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, h: Tensor, pairs: Tensor, mask: Tensor, real: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Update nodes and edges.
 
         Args:
@@ -167,7 +177,7 @@ class AttentionLayer(nn.Module):
         return h, pairs
 
     def _nodes(self, mixed: Tensor) -> Tensor:
-        first = self.node_mlp.layers[0]
+        first = self.node_mlp.linear(0)
         c, f, o = self.value.shape
         read = first.weight.view(-1, c, o).permute(1, 2, 0)  # [c, o, hidden]
         weight = torch.bmm(self.value, read).reshape(c * f, -1)
@@ -199,9 +209,7 @@ class NodeNetwork(nn.Module):
     def __init__(self, features: int, depth: int, hidden: int) -> None:
         super().__init__()
         widths = [features, *[hidden] * depth]
-        self.convs = nn.ModuleList(
-            GraphConv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(GraphConv(a, b) for a, b in itertools.pairwise(widths))
         self.final = MLP([sum(widths), 2 * sum(widths), 2 * sum(widths), features])
 
     def forward(self, x: Tensor, powers: Tensor, mask: Tensor, real: Tensor) -> Tensor:
