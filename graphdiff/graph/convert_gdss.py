@@ -2,7 +2,7 @@
 
 A published file is a dictionary with ``model_config``, ``params_x``, ``params_adj``,
 ``x_state_dict`` and ``adj_state_dict`` (and ``ema_x``, ``ema_adj`` for graphs without elements).
-It is read with ``weights_only=True``: the original ``.pth`` files hold a pickled ``EasyDict``, which
+It is read with ``weights_only=True``: the original ``.pth`` files hold a pickled ``EasyDict``, that
 is code, and must be saved again as plain dictionaries by someone who trusts them.
 
 Shapes are checked before anything is written. The published edge network carries the value
