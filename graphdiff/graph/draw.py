@@ -49,7 +49,7 @@ def molecules_png(mols: Sequence[Chem.Mol], *, columns: int = 5, size: int = 200
     columns = min(columns, len(mols))
     rows = math.ceil(len(mols) / columns)
     canvas = rdMolDraw2D.MolDraw2DCairo(columns * size, rows * size, size, size)
-    options = canvas.drawOptions()
+    options: Any = canvas.drawOptions()
     options.prepareMolsBeforeDrawing = False
     options.padding, options.legendFontSize = 0.08, 14
     ready = [_ready(m) for m in mols]
@@ -177,9 +177,7 @@ def report(
         for row in rows[1:]
     )
     warnings = "".join(f'<p class="warn">{html.escape(w)}</p>' for w in result.warnings)
-    remarks = "".join(
-        f"<li>{html.escape(n)}: {html.escape(t)}</li>" for n, t in notes.items() if t
-    )
+    remarks = "".join(f"<li>{html.escape(n)}: {html.escape(t)}</li>" for n, t in notes.items() if t)
     picture = base64.b64encode(_picture(raw, reference, count)).decode()
     known = {k: v for k, v in facts.items() if k != "metrics"}
     about = json.dumps({**known, "evaluation": dict(result.info)}, indent=2, default=str)

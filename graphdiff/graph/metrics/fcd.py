@@ -125,9 +125,9 @@ class ChemNet:
                 gates = drive.addmm_(h, self.hidden)
             else:
                 gates = torch.addmm(self.padding[q], h, self.hidden)
-            i, f, g, o = gates.chunk(4, 1)
-            c = f.sigmoid_().mul_(c).addcmul_(i.sigmoid_(), g.tanh_())
-            h = o.sigmoid_() * c.tanh()
+            write, keep, new, show = gates.chunk(4, 1)
+            c = keep.sigmoid_().mul_(c).addcmul_(write.sigmoid_(), new.tanh_())
+            h = show.sigmoid_() * c.tanh()
         return h
 
     def __call__(

@@ -139,9 +139,7 @@ def evaluate_graphs(
         if progress is not None:
             progress(name, i / len(metrics))
         rows = describe(name, *sets)
-        results.append(
-            _metric(name, rows, kernels[name], estimator, floor, n_boot, rng, sha)
-        )
+        results.append(_metric(name, rows, kernels[name], estimator, floor, n_boot, rng, sha))
     warnings = _warnings(len(sets[0]), len(sets[1]), None if train is None else len(train))
     if empty:
         warnings.append(f"{empty} generated graphs without nodes were left out, as published")

@@ -44,6 +44,7 @@ __all__ = [
     "KernelMMD",
     "LinearMMD",
     "TwoSample",
+    "compact",
     "mmd2",
     "permutation_test",
 ]
@@ -216,6 +217,19 @@ class KernelMMD(TwoSample):
         return np.where(np.abs(value) < 1e-14, 0.0, value)
 
 
+def compact(*matrices: Any) -> list[Any]:
+    """Sparse matrices with the columns that are empty in all of them left out."""
+    from scipy.sparse import csr_matrix
+
+    rows = [m.tocsr() for m in matrices]
+    columns, where = np.unique(np.concatenate([m.indices for m in rows]), return_inverse=True)
+    ends = np.cumsum([m.nnz for m in rows])[:-1]
+    return [
+        csr_matrix((m.data, index, m.indptr), shape=(m.shape[0], len(columns)))
+        for m, index in zip(rows, np.split(where.ravel(), ends), strict=True)
+    ]
+
+
 class LinearMMD(TwoSample):
     """Squared MMD with the linear kernel on sparse or dense features: distance of mean vectors.
 
@@ -228,6 +242,8 @@ class LinearMMD(TwoSample):
     def __init__(self, x: Any, y: Any, estimator: Estimator = "biased") -> None:
         _check(x.shape[0], y.shape[0], estimator)
         self.estimator = estimator
+        if hasattr(x, "tocsr"):
+            x, y = compact(x, y)
         self.x, self.n, self.m = x, x.shape[0], y.shape[0]
         self.weights = np.full(self.n, 1 / self.n)
         self.mean = np.asarray(y.mean(0), np.float64).ravel()
@@ -247,19 +263,21 @@ class LinearMMD(TwoSample):
         """See :meth:`TwoSample.statistic`."""
         c = np.asarray(counts, np.float64)
         n = c.sum(1)
-        means = np.asarray(self._transposed @ c.T).T / n[:, None]
-        biased = np.square(means - self.mean).sum(1)
+        step = max(1, (1 << 22) // max(1, len(self.mean)))  # 32 MB of mean vectors at a time
+        biased, squares = np.zeros(len(c)), np.zeros(len(c))
+        for i in range(0, len(c), step):
+            means = np.asarray(self._transposed @ c[i : i + step].T).T / n[i : i + step, None]
+            biased[i : i + step] = np.square(means - self.mean).sum(1)
+            squares[i : i + step] = np.square(means).sum(1)
         if self.estimator == "biased":
             return biased
         # (sum - diagonal) / (n (n - 1)) = mean square + (mean square - mean norm) / (n - 1)
-        within = (np.square(means).sum(1) - (c @ self.square) / n) / (n - 1)
+        within = (squares - (c @ self.square) / n) / (n - 1)
         other = (np.square(self.mean).sum() - self.square_y) / (self.m - 1)
         return biased + within + other
 
 
-def mmd2(
-    x: ArrayLike, y: ArrayLike, kernel: Kernel, estimator: Estimator = "biased"
-) -> float:
+def mmd2(x: ArrayLike, y: ArrayLike, kernel: Kernel, estimator: Estimator = "biased") -> float:
     """Squared MMD between the rows of ``x [n, k]`` and ``y [m, k]``."""
     return KernelMMD(x, y, kernel.fit(y), estimator).value
 

@@ -126,9 +126,11 @@ class Molecules:
                 if tick is not None and i % 500 == 0:
                     tick(i / len(raw))
                 mol = Chem.MolFromSmiles(text) if text else None
-                valid[i] = mol is not None and mol.GetNumAtoms() > 0
-                whole[i] = valid[i] and len(Chem.GetMolFrags(mol)) == 1
-                names.append(to_smiles(largest_fragment(mol)) if valid[i] else None)
+                if mol is None or not mol.GetNumAtoms():
+                    names.append(None)
+                    continue
+                valid[i], whole[i] = True, len(Chem.GetMolFrags(mol)) == 1
+                names.append(to_smiles(largest_fragment(mol)))
         return cls(valid, whole, tuple(names), False)
 
 

@@ -119,7 +119,9 @@ def _rows(
     hashes, reached = _neighbourhoods(nodes, adj, dist, r_max)
     g, v, u = np.nonzero((dist >= 0) & (dist <= d_max))
     d = dist[g, v, u].astype(np.int64)
-    graphs, blocks, features = [], [], []
+    graphs: list[Any] = []
+    blocks: list[Any] = []
+    features: list[Any] = []
     for r in range(r_max + 1):
         ok = reached[r][g, v] & reached[r][g, u]
         gr, dr = g[ok], d[ok]
@@ -130,24 +132,24 @@ def _rows(
         graphs += [gr, gr]
         blocks += [block, block]
         features += [pair, half]
-    graph, block, feature = (np.concatenate(x) for x in (graphs, blocks, features))
+    graph: Any = np.concatenate(graphs)
+    kind: Any = np.concatenate(blocks)
+    feature: Any = np.concatenate(features)
     order = np.lexsort((feature, graph))
-    graph, block, feature = graph[order], block[order], feature[order]
+    graph, kind, feature = graph[order], kind[order], feature[order]
     first = np.ones(len(graph), bool)
     first[1:] = (graph[1:] != graph[:-1]) | (feature[1:] != feature[:-1])
     starts = np.flatnonzero(first)
     counts = np.diff(np.append(starts, len(graph))).astype(np.float64)
-    graph, block, feature = graph[starts], block[starts], feature[starts]
+    graph, kind, feature = graph[starts], kind[starts], feature[starts]
     size = (r_max + 1) * (d_max + 1)
-    cell = graph * size + block
+    cell = graph * size + kind
     square = np.bincount(cell, counts**2, minlength=len(adj) * size)
     used = (square.reshape(len(adj), size) > 0).sum(1)
     return graph, feature, counts / np.sqrt(square[cell] * used[graph])
 
 
-def nspdk_features(
-    graphs: Graphs, *, radius: int = 4, distance: int = 4, bits: int = 16
-) -> Any:
+def nspdk_features(graphs: Graphs, *, radius: int = 4, distance: int = 4, bits: int = 16) -> Any:
     """Unit-length NSPDK features of labelled graphs.
 
     Args:
