@@ -51,7 +51,7 @@ def test_equals_enumeration(seed: int, n: int, p: float) -> None:
 
 
 def test_every_orbit_occurs_in_the_enumeration() -> None:
-    graphs = [*random_graphs(0, 6, 8, 0.5), *random_graphs(0, 6, 8, 0.25)]
+    graphs = [*random_graphs(0, 6, 8, 0.5), *random_graphs(0, 6, 8, 0.9)]
     total = sum(enumerate_orbits(a).sum(0) for a in graphs)
     assert (total > 0).all()
 
