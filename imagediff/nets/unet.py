@@ -35,8 +35,15 @@ from graphdiff.core.errors import ArgumentError
 __all__ = ["UNet"]
 
 
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+
+
 class _Fourier(nn.Module):
     """Sines and cosines of a scalar at fixed, geometrically spaced frequencies."""
+
+    frequencies: Tensor
 
     def __init__(self, size: int, lowest: float = 0.25, highest: float = 16.0) -> None:
         super().__init__()
@@ -59,8 +66,7 @@ class _ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(groups, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _zero(self.conv2)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
@@ -77,8 +83,7 @@ class _Attention(nn.Module):
         self.norm = nn.GroupNorm(groups, width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _zero(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
@@ -132,8 +137,7 @@ class UNet(nn.Module):
         self.up = _ResBlock(wide, width, embed, groups)
         self.norm_out = nn.GroupNorm(groups, width)
         self.conv_out = nn.Conv2d(width, channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        _zero(self.conv_out)
 
     def forward(
         self,
