@@ -62,7 +62,9 @@ class GraphOutput:
         from graphdiff.graph.molecules import to_smiles
 
         table = out / "samples.smi"
-        lines = [f"{to_smiles(m) or ''} {k}\n" for k, m in zip(samples.ids, samples.items, strict=True)]
+        lines = [
+            f"{to_smiles(m) or ''} {k}\n" for k, m in zip(samples.ids, samples.items, strict=True)
+        ]
         table.write_text("".join(lines), encoding="utf-8")
         structures = out / "samples.sdf"
         with Chem.SDWriter(str(structures)) as writer:

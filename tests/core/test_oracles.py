@@ -69,7 +69,7 @@ def test_one_mode_is_the_gaussian() -> None:
     t = 0.5
     a, v = float(process.schedule.alpha(t)), float(oracle.std(t)) ** 2
     torch.testing.assert_close(oracle.denoise(x, t), mean + a * 0.25 / v * (x - a * mean))
-    numeric = probability_flow(oracle, x, 0.9, 0.1, 150)
+    numeric = probability_flow(oracle, x, 0.9, 0.1, 600)
     torch.testing.assert_close(oracle.flow(x, 0.9, 0.1), numeric, rtol=1e-7, atol=1e-9)
 
 
