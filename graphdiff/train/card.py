@@ -47,6 +47,7 @@ class Card:
         metrics: Measured quality, each with its sample size and interval.
         licence: Licence of the weights.
         citation: What to cite.
+        notes: What a reader must know: departures from a published recipe, how settings were chosen.
         files: Size and sha256 of each weight file; filled when the model is saved.
     """
 
@@ -64,6 +65,7 @@ class Card:
     metrics: dict[str, Any] = field(default_factory=dict)
     licence: str = "unspecified"
     citation: str = ""
+    notes: str = ""
     files: dict[WeightName, WeightFile] = field(default_factory=dict)
     format: str = FORMAT
     version: int = VERSION

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.errors import CheckpointError
+from graphdiff.task import task_class
 from graphdiff.train.card import CARD, EMA, WEIGHTS, Card, WeightFile, WeightName, parse_card
 from graphdiff.train.files import is_pickle, put_folder, sha256, sync, write_text
 
@@ -210,19 +211,29 @@ def update_metrics(directory: str | Path, metrics: Mapping[str, Any]) -> Card:
 
 
 def update_card(directory: str | Path, **fields: Any) -> Card:
-    """Replace fields of the card of a model: ``metrics``, ``licence``, ``citation``, ``command``.
+    """Replace fields of the card of a model.
+
+    ``metrics``, ``licence``, ``citation``, ``command`` and ``notes`` are replaced; the mapping
+    ``sample`` changes single settings of the sampler, which does not touch the weights either.
 
     Raises:
         CheckpointError: The card cannot be read or written, or a field says what the weights are.
+        ConfigError: A sampler setting is unknown to the task or out of range.
     """
     path = find_model(directory)
-    fixed = sorted(set(fields) - {"metrics", "licence", "citation", "command"})
+    fixed = sorted(set(fields) - {"metrics", "licence", "citation", "command", "notes", "sample"})
     if fixed:
         raise CheckpointError(
-            f"{', '.join(fixed)} of a card cannot be changed, only metrics, licence, citation and "
-            "command; save the model again"
+            f"{', '.join(fixed)} of a card cannot be changed, only metrics, licence, citation, "
+            "command, notes and sample; save the model again"
         )
-    card = replace(parse_card(path / CARD), **fields)
+    card = parse_card(path / CARD)
+    settings = fields.pop("sample", {})
+    if settings:
+        task = {**card.task, "sample": {**card.task.get("sample", {}), **settings}}
+        task_class(card.kind).from_config(task, where="card")
+        fields["task"] = task
+    card = replace(card, **fields)
     new = path / f".{CARD}.tmp-{os.getpid()}"
     try:
         write_text(new, card.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -319,3 +320,19 @@ def test_noisy_inputs_outside_the_data_range_stay_finite() -> None:
     x, adj, mask = noisy(20, 7, 4, seed=1)
     out = net({"x": 10 * x, "adj": 10 * adj}, torch.zeros(20), {"x": mask, "adj": mask})
     assert all(torch.isfinite(v).all() for v in out.values())
+
+
+def test_the_default_sampler_of_a_model_can_be_changed(tmp_path: Path) -> None:
+    from graphdiff.train.card import Card
+    from graphdiff.train.checkpoint import read_card, save_model, update_card
+
+    t_task = task()
+    weights = t_task.build().state_dict()
+    save_model(tmp_path / "m", weights, Card(kind="gdss", task=t_task.to_config()))
+    update_card(tmp_path / "m", sample={"steps": 77, "norm": "schedule"}, notes="shorter")
+    card = read_card(tmp_path / "m")
+    assert GDSSTask.from_config(card.task).sampler().network_calls == 154
+    assert card.notes == "shorter"
+    with pytest.raises(ConfigError, match=r"sample\.steps"):
+        update_card(tmp_path / "m", sample={"steps": 0})
+    assert read_card(tmp_path / "m") == card

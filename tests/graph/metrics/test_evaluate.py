@@ -234,9 +234,7 @@ def test_published_planar_numbers() -> None:
         pytest.skip("the published planar samples are not under GRAPHDIFF_DATA")
     with np.load(found[0]) as held:
         sample = Graphs.from_dense(np.stack([held[k] for k in held.files]))
-    report = evaluate_graphs(
-        sample, test, train, kernel="gaussian_tv", floor="full", n_boot=10
-    )
+    report = evaluate_graphs(sample, test, train, kernel="gaussian_tv", floor="full", n_boot=10)
     # Training-set rows of SPECTRE's and DiGress' tables: .0002, .0310, .0005, .0038.
     assert [m.floor for m in report] == pytest.approx((0.0002, 0.0310, 0.0005, 0.0038), abs=6e-5)
     assert report["degree"].value == pytest.approx(0.00062, abs=2e-5)

@@ -150,9 +150,7 @@ def test_equals_eden(sample: list[Labelled]) -> None:
         graphs.append(graph)
     theirs = eden.vectorize(graphs, complexity=4, discrete=True, nbits=30)
     ours = nspdk_features(pack(sample), bits=31)
-    np.testing.assert_allclose(
-        gram(ours), gram(theirs), atol=1e-9
-    )
+    np.testing.assert_allclose(gram(ours), gram(theirs), atol=1e-9)
 
 
 def test_bad_options() -> None:
