@@ -47,7 +47,7 @@ class Card:
         metrics: Measured quality, each with its sample size and interval.
         licence: Licence of the weights.
         citation: What to cite.
-        notes: What a reader must know: departures from a published recipe, how settings were chosen.
+        notes: What a reader must know: departures from a published recipe, choices made.
         files: Size and sha256 of each weight file; filled when the model is saved.
     """
 
