@@ -25,15 +25,20 @@ def test_a_model_is_small_and_says_what_it_was_trained_on(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_conditional_samples_are_the_digits_that_were_asked_for(name):
-    # 500 samples whose ids the card does not use. The claim is at least 95 %; a model exactly
-    # there would show fewer than 94.0 % in 500 with probability .13, so the test asks that the
-    # upper end of the 95 % interval reaches the claim and that the estimate itself is near it.
+    # 500 samples whose ids and seed the card does not use. At the 97.5 % of the card the lower end
+    # of the 95 % interval is .957 on average, with a standard deviation of .008; a model of only
+    # 95 % has it at .927. The threshold lies between them, two standard deviations below the card.
     model = graphdiff.load(name)
     samples = model.samples(500, seed=1, start=10_000)
     assert samples.info["network_calls_per_sample"] == 20
-    metrics = {m.name: m for m in evaluate(samples.raw.ink(), samples.raw.labels)}
-    accuracy = metrics["classifier_accuracy"]
-    assert accuracy.interval[1] >= 0.95
-    assert accuracy.value >= 0.94
-    # Both sides of this test see the same digits: 1/2 would be no copying at all, .61 only copies.
-    assert metrics["nearest_in_train"].interval[0] < 0.61
+    accuracy = evaluate(samples.raw.ink(), samples.raw.labels)[0]
+    assert accuracy.name == "classifier_accuracy"
+    assert accuracy.interval[0] >= 0.94
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_model_copies_less_than_the_training_split_itself(name):
+    train = load_digits("train")
+    copies = {m.name: m for m in evaluate(train.ink, train.labels)}["nearest_in_train"]
+    claim = graphdiff.load(name).card.metrics["nearest_in_train"]
+    assert claim["interval"][1] < copies.value
