@@ -24,7 +24,8 @@ def test_cards_are_complete(name: str) -> None:
     assert card.licence == "Apache-2.0"
     assert "jo2022gdss" in card.citation
     assert card.notes
-    assert card.metrics["n"] >= 1000
+    assert card.metrics["n"] >= 200
+    assert card.metrics["network_calls_per_sample"] == 200
     assert all(m["n"] and m["interval"] for m in card.metrics["metrics"] if m["name"] != "int_div")
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2_000_000
 
