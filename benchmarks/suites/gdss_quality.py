@@ -72,13 +72,14 @@ def draw(record: dict[str, Any], path: Path) -> Path:
         calls = [r["calls"] for r in rows]
         axes[0].plot(calls, [r["fcd"] for r in rows], "o-", label=name)
         axes[1].plot(calls, [100 * r["validity_raw"] for r in rows], "o-", label=name)
-    axes[0].set(
-        xscale="log", yscale="log", xlabel="network calls", ylabel=f"FCD (n = {record['n']:,})"
-    )
-    axes[1].set(xscale="log", xlabel="network calls", ylabel="valid before correction, %")
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0].set(ylabel=f"FCD (n = {record['n']:,})", ylim=(0, None))
+    axes[1].set(ylabel="valid before correction, %", ylim=(None, 100))
+    axes[0].legend(fontsize=8, frameon=False, loc="lower left")
+    ticks = sorted({row["calls"] for row in record["table"]})
     for axis in axes:
-        axis.grid(alpha=0.3, which="both", linewidth=0.5)
+        axis.set(xscale="log", xlabel="network calls", xticks=ticks, xticklabels=ticks)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3, linewidth=0.5)
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return path
