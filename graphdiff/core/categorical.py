@@ -29,11 +29,12 @@ from graphdiff.core.ctmc import (
     check_logits,
     class_probs,
     fit_to,
+    free_part,
     is_class,
     log_of,
     one_hot,
     pick,
-    safe_log,
+    probabilities,
 )
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.kernel import Categorical
@@ -102,6 +103,13 @@ class Absorbing(CTMC):
         rates = pace * (log_p.exp() - out)
         return torch.where(self._hidden(x_t).unsqueeze(-1), rates, 0)
 
+    def clean_law(self, x_t: Tensor, x0: Tensor) -> Tensor:
+        """The prediction at masks, certainty at visible tokens."""
+        law = self._log_clean(x0).exp()
+        return torch.where(
+            self._hidden(x_t).unsqueeze(-1), law, is_class(x_t, self.classes).to(law)
+        )
+
     def _elbo(
         self, x0_pred: Tensor, x0: Tensor, x_t: Tensor, alpha: Tensor, slope: Tensor
     ) -> Tensor:
@@ -137,12 +145,19 @@ class _Mixing(CTMC):
     ) -> Categorical:
         """Bayes' rule, averaged over the prediction; logits are up to a constant."""
         pi = class_probs(self.stationary, x0.device).to(x0.dtype)
-        at = is_class(x_t, len(pi))
-        mixture = self._mixture(at, torch.softmax(x0, -1), pi, x_t, alpha_t, alpha_s)
+        here, logits = free_part(self.space, x_t, x0)
+        at = is_class(here, len(pi))
+        mixture = self._mixture(at, probabilities(logits), pi, here, alpha_t, alpha_s)
         keep = alpha_t / alpha_s
-        redraw = fit_to((alpha_s - alpha_t) / alpha_s, x0.dtype, x0.ndim) * pi[x_t].unsqueeze(-1)
-        step = torch.where(at, redraw + fit_to(keep, x0.dtype, x0.ndim), redraw)
-        return Categorical(safe_log(step * mixture), self.space, mask)
+        redraw = fit_to((alpha_s - alpha_t) / alpha_s, x0.dtype, 3) * pi[here].unsqueeze(-1)
+        step = torch.where(at, redraw + fit_to(keep, x0.dtype, 3), redraw)
+        return Categorical.of_weights(step * mixture, x_t.shape, self.space, mask)
+
+    @final
+    def clean_law(self, x_t: Tensor, x0: Tensor) -> Tensor:
+        """The prediction."""
+        check_logits(x0, len(self.stationary))
+        return probabilities(x0)
 
     @final
     def reverse_rate_at(
@@ -151,7 +166,7 @@ class _Mixing(CTMC):
         """The rate of hits times the ratio of the marginals, row sum zero."""
         pi = class_probs(self.stationary, x0.device).to(x0.dtype)
         at = is_class(x_t, len(pi))
-        mixture = self._mixture(at, torch.softmax(x0, -1), pi, x_t, alpha, alpha)
+        mixture = self._mixture(at, probabilities(x0), pi, x_t, alpha, alpha)
         pace = fit_to(-slope / alpha / (1 - alpha), x0.dtype, x0.ndim)
         away = torch.where(at, 0, pace * mixture)
         return torch.where(at, -away.sum(-1, keepdim=True), away)

@@ -88,6 +88,13 @@ class CTMC(Process):
         """:meth:`reverse_rate` where ``alpha`` and its slope ``d alpha / dt`` are these."""
 
     @abstractmethod
+    def clean_law(self, x_t: Tensor, x0: Tensor) -> Tensor:
+        """``p(x_0 | x_t)`` as probabilities ``[..., K]`` of the logits ``x0``.
+
+        What ``x_t`` int64 ``[...]`` says for certain overrules the logits.
+        """
+
+    @abstractmethod
     def _elbo(
         self, x0_pred: Tensor, x0: Tensor, x_t: Tensor, alpha: Tensor, slope: Tensor
     ) -> Tensor:
@@ -209,6 +216,20 @@ def log_of(v: float | Tensor) -> float | Tensor:
     if isinstance(v, Tensor):
         return v.log()
     return math.log(v) if v > 0 else -math.inf
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Softmax of ``logits`` ``[..., K]``, several times faster than torch's for few classes."""
+    if logits.shape[-1] > 16:
+        return torch.softmax(logits, -1)
+    odds = (logits - logits.detach().amax(-1, keepdim=True)).exp()
+    return odds / odds.sum(-1, keepdim=True)
+
+
+def free_part(space: Space, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
+    """Classes ``[b, size]`` and logits ``[b, size, K]`` of the free coordinates."""
+    flat = space.gather(integer_classes(x))
+    return flat, space.gather(x0).reshape(*flat.shape, x0.shape[-1])
 
 
 def safe_log(p: Tensor) -> Tensor:

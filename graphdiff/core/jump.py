@@ -40,8 +40,8 @@ class AncestralJump(Solver):
         Raises:
             ArgumentError: ``process`` is not discrete.
         """
-        process = _discrete(process, self)
-        return _Ancestral(process, tuple(times), _alphas(process, times))
+        process = discrete_of(process, self)
+        return _Ancestral(process, tuple(times), alphas_of(process, times))
 
 
 @final
@@ -59,8 +59,8 @@ class EulerJump(Solver):
         Raises:
             ArgumentError: ``process`` is not discrete.
         """
-        process = _discrete(process, self)
-        return _Euler(process, tuple(times), _alphas(process, times), _slopes(process, times))
+        process = discrete_of(process, self)
+        return _Euler(process, tuple(times), alphas_of(process, times), slopes_of(process, times))
 
 
 @final
@@ -89,13 +89,13 @@ class TauLeaping(Solver):
         Raises:
             ArgumentError: ``process`` is not discrete.
         """
-        process = _discrete(process, self)
-        alphas, slopes = _alphas(process, times), _slopes(process, times)
+        process = discrete_of(process, self)
+        alphas, slopes = alphas_of(process, times), slopes_of(process, times)
         return _TauLeap(process, tuple(times), alphas, slopes, self.multiple == "reject")
 
 
 @dataclass(frozen=True)
-class _Jumps(Program):
+class Jumps(Program):
     """Programs with one network call a step and nothing to remember."""
 
     process: CTMC
@@ -134,13 +134,13 @@ class _Jumps(Program):
 
 @final
 @dataclass(frozen=True)
-class _Ancestral(_Jumps):
+class _Ancestral(Jumps):
     def _kernel(self, i: int, x: Tensor, x0: Tensor, mask: Tensor | None) -> Kernel:
         return self.process.bridge_at(x, x0, self.alphas[i], self.alphas[i + 1], mask)
 
 
 @dataclass(frozen=True)
-class _Frozen(_Jumps):
+class _Frozen(Jumps):
     """Programs that hold the reverse rates over a step."""
 
     slopes: tuple[float, ...]
@@ -180,7 +180,8 @@ class _TauLeap(_Frozen):
         return total * torch.exp(-total) if self.reject else -torch.expm1(-total)
 
 
-def _discrete(process: Process, solver: Solver) -> CTMC:
+def discrete_of(process: Process, solver: Solver) -> CTMC:
+    """``process``, checked to be discrete."""
     if not isinstance(process, CTMC):
         raise ArgumentError(
             f"{type(solver).__name__} steps a discrete process (Absorbing, Uniform, Marginal), "
@@ -189,11 +190,13 @@ def _discrete(process: Process, solver: Solver) -> CTMC:
     return process
 
 
-def _alphas(process: CTMC, times: Sequence[float]) -> tuple[float, ...]:
+def alphas_of(process: CTMC, times: Sequence[float]) -> tuple[float, ...]:
+    """``alpha`` on a grid."""
     return tuple(process.schedule.alpha(torch.tensor(times, dtype=torch.float64)).tolist())
 
 
-def _slopes(process: CTMC, times: Sequence[float]) -> tuple[float, ...]:
+def slopes_of(process: CTMC, times: Sequence[float]) -> tuple[float, ...]:
+    """``d alpha / dt`` on a grid."""
     return tuple(
         alpha_slope(process.schedule, torch.tensor(times, dtype=torch.float64))[1].tolist()
     )

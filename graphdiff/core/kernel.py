@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal, final
 
 import torch
@@ -199,14 +199,44 @@ class Categorical(Kernel):
     noise: ClassVar[Literal["normal", "uniform"] | None] = "uniform"
 
     def __init__(self, logits: Tensor, space: Space, mask: Tensor | None) -> None:
-        self.logits = logits
+        self._logits: Tensor | None = logits
+        self._weights: Tensor | None = None
+        self._shape = logits.shape[:-1]
         self.space = space
         self.mask = mask
+
+    @classmethod
+    def of_weights(
+        cls, weights: Tensor, shape: Sequence[int], space: Space, mask: Tensor | None
+    ) -> Categorical:
+        """The law of values of ``shape``, given on their free coordinates.
+
+        A step of a sampler knows probabilities, not logarithms, and half of a symmetric matrix
+        stands for the whole; a draw then needs neither logarithm, exponential nor full tensor.
+
+        Args:
+            weights: Probabilities up to a factor, ``[b, size, K]``, not negative.
+            shape: Shape of the values ``[b, ...]``, of which ``space`` counts ``size`` as free.
+            space: Where the free coordinates of the values sit.
+            mask: Padding mask, or None.
+        """
+        kernel = cls.__new__(cls)
+        kernel._logits, kernel._weights, kernel._shape = None, weights, torch.Size(shape)
+        kernel.space, kernel.mask = space, mask
+        return kernel
+
+    @property
+    def logits(self) -> Tensor:
+        """Unnormalised log-probabilities ``[b, ..., K]``; finite if made from weights."""
+        if self._logits is None:
+            free = self._free_logits()
+            self._logits = self.space.scatter(free.flatten(1), (*self._shape, free.shape[-1]))
+        return self._logits
 
     @property
     def shape(self) -> torch.Size:
         """Shape of the values, ``[b, ...]``."""
-        return self.logits.shape[:-1]
+        return self._shape
 
     @property
     def noise_size(self) -> int:
@@ -220,7 +250,7 @@ class Categorical(Kernel):
 
     def push(self, flat: Tensor) -> Tensor:
         """Inverse cumulative distribution in float64; int64 values ``[b, ...]``."""
-        cdf = torch.softmax(self._free_logits().double(), -1).cumsum(-1)
+        cdf = self._free_weights().double().cumsum(-1)
         # u < 1 strictly, so the count stays below K and classes of probability 0 are skipped.
         level = flat.double().unsqueeze(-1) * cdf[..., -1:]
         return self._place((cdf <= level).sum(-1))
@@ -285,8 +315,19 @@ class Categorical(Kernel):
 
     def _free_logits(self) -> Tensor:
         """Logits of the free coordinates, ``[b, size, K]``."""
+        if self._weights is not None:
+            # What underflows stays finite, and so do divergences and gradients.
+            return self._weights.clamp(min=torch.finfo(self._weights.dtype).tiny).log()
         flat = self.space.gather(self.logits)
         return flat.reshape(len(flat), self.noise_size, self.logits.shape[-1])
+
+    def _free_weights(self) -> Tensor:
+        """Probabilities of the free coordinates up to a factor, ``[b, size, K]``."""
+        if self._weights is not None:
+            return self._weights
+        # A softmax over few classes costs several times its exponentials, and the factor is free.
+        free = self._free_logits().double()
+        return (free - free.amax(-1, keepdim=True)).exp()
 
     def _place(self, flat: Tensor) -> Tensor:
         """Flat values ``[b, size]`` as a tensor ``[b, ...]`` with zeros at padding."""

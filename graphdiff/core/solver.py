@@ -7,18 +7,24 @@ plan (:mod:`graphdiff.core.plan`) cannot express, so that one import line is eno
 from __future__ import annotations
 
 from graphdiff.core.corrector import Langevin, PredictorCorrector
+from graphdiff.core.flow import FlowJump
+from graphdiff.core.jump import AncestralJump, EulerJump, TauLeaping
 from graphdiff.core.predictor import EulerMaruyama, Predictor, ReverseDiffusion
 from graphdiff.core.program import Carry, Program, Solver
 from graphdiff.core.s4 import S4
 
 __all__ = [
     "S4",
+    "AncestralJump",
     "Carry",
+    "EulerJump",
     "EulerMaruyama",
+    "FlowJump",
     "Langevin",
     "Predictor",
     "PredictorCorrector",
     "Program",
     "ReverseDiffusion",
     "Solver",
+    "TauLeaping",
 ]

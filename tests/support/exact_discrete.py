@@ -110,6 +110,31 @@ class ExactDiscrete:
         return torch.stack(picked).prod(0)
 
 
+def flow_rates(
+    process: CTMC, t: float, slope: float, eta: float = 0.0, omega: float = 0.0
+) -> Tensor:
+    """Rates of discrete flow matching at ``[x1, x, y]``, entry by entry from their definition.
+
+    ``slope`` is the growth of alpha towards the data, ``-d alpha / dt``.
+    """
+    pi, alpha = process.stationary, float(process.schedule.alpha(t))
+    classes = range(len(pi))
+    rates = torch.zeros(len(pi), len(pi), len(pi), dtype=torch.float64)
+    for x1 in classes:
+        law = [alpha * (k == x1) + (1 - alpha) * pi[k] for k in classes]
+        growth = [slope * ((k == x1) - pi[k]) for k in classes]
+        possible = [k for k in classes if law[k] > 0]
+        for x in possible:
+            for y in possible:
+                if y == x:
+                    continue
+                least = max(growth[y] - growth[x], 0.0) / (len(possible) * law[x])
+                pull = omega / (len(possible) * law[x]) if y == x1 else 0.0
+                rates[x1, x, y] = least + eta * law[y] + pull
+            rates[x1, x, x] = -rates[x1, x].sum()
+    return rates
+
+
 def total_variation(p: Tensor, q: Tensor) -> float:
     """Half the absolute difference of two laws."""
     return float((p - q).abs().sum() / 2)
