@@ -9,6 +9,22 @@ All grids descend in float64 from ``start`` to ``end`` in ``n`` steps:
   the ``n`` times ``linspace(start, end, n)``, the last one included. The grid is these n times
   and a final 0, so n evaluations belong to n times;
 * ``explicit``: the numbers in ``values``.
+
+A *distortion* bends the clock, of a uniform grid or of training times. The names are those of DeFoG
+(Qin et al., 2024, arXiv 2410.04263), whose clock :math:`\tau = 1 - t` runs towards the data:
+
+=========== ============================================== ==========================
+name        :math:`f(\tau)`                                 on the clock :math:`t` here
+=========== ============================================== ==========================
+identity    :math:`\tau`                                    :math:`t`
+polydec     :math:`2\tau - \tau^2`                          :math:`t^2`
+polyinc     :math:`\tau^2`                                  :math:`2t - t^2`
+cos         :math:`(1 - \cos\pi\tau)/2`                     :math:`(1 - \cos\pi t)/2`
+revcos      :math:`2\tau - (1 - \cos\pi\tau)/2`             :math:`2t - (1 - \cos\pi t)/2`
+=========== ============================================== ==========================
+
+``polydec`` spends steps (and training times) near the data, ``polyinc`` near the noise, ``cos`` at
+both ends and ``revcos`` in the middle.
 """
 
 from __future__ import annotations
@@ -17,7 +33,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 
@@ -25,9 +41,42 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.core.process import Process, Product
 from graphdiff.core.schedule import Schedule
 
-__all__ = ["Times"]
+__all__ = ["Distortion", "Times", "distort_time"]
 
 TimesKind = Literal["uniform", "log_snr", "karras", "published", "explicit"]
+Distortion = Literal["identity", "polydec", "polyinc", "cos", "revcos"]
+Clock = TypeVar("Clock", float, torch.Tensor)
+
+
+def distort_time(t: Clock, kind: Distortion) -> Clock:
+    """Bend clock times: an increasing map of [0, 1] onto itself, see the module's text.
+
+    Uniform ``t`` become training times of the density that the distortion stands for.
+
+    Args:
+        t: Times on the clock of this library (0 data, 1 noise): a float, or a floating tensor of
+            any shape.
+        kind: Name of the distortion.
+
+    Returns:
+        Times on the same clock, of the type, shape and dtype of ``t``.
+
+    Raises:
+        ArgumentError: if ``kind`` is unknown.
+    """
+    if kind == "identity":
+        return t
+    if kind == "polydec":
+        return t * t
+    if kind == "polyinc":
+        return t * (2 - t)
+    if kind not in ("cos", "revcos"):
+        raise ArgumentError(
+            f"distortion must be one of {', '.join(get_args(Distortion))}; found {kind!r}"
+        )
+    half = math.pi / 2 * t
+    bend = half.sin().square() if isinstance(half, torch.Tensor) else math.sin(half) ** 2
+    return bend if kind == "cos" else 2 * t - bend
 
 
 @dataclass(frozen=True)
@@ -45,6 +94,7 @@ class Times:
         rho: exponent of ``karras``.
         values: the times of ``explicit``; give ``n = len(values) - 1``.
         component: whose schedule ``log_snr`` and ``karras`` read, if a product has several.
+        distortion: bends the steps of ``uniform``; ``start`` and ``end`` stay where they are.
 
     Raises:
         ArgumentError: if the numbers make no descending grid in [0, 1].
@@ -58,6 +108,7 @@ class Times:
     rho: float = 7.0
     values: tuple[float, ...] = ()
     component: str | None = None
+    distortion: Distortion = "identity"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(float(v) for v in self.values))
@@ -66,6 +117,16 @@ class Times:
         if self.kind not in get_args(TimesKind):
             raise ArgumentError(
                 f"Times knows the kinds {', '.join(get_args(TimesKind))}; found {self.kind!r}"
+            )
+        if self.distortion not in get_args(Distortion):
+            raise ArgumentError(
+                f"distortion must be one of {', '.join(get_args(Distortion))}; found "
+                f"{self.distortion!r}"
+            )
+        if self.distortion != "identity" and self.kind != "uniform":
+            raise ArgumentError(
+                f"distortion={self.distortion!r} bends a uniform grid, found kind={self.kind!r}; "
+                'set kind="uniform"'
             )
         if self.kind == "explicit":
             if len(self.values) != self.n + 1:
@@ -101,7 +162,10 @@ class Times:
         steps = self.n - 1 if append else self.n
         if steps == 0:
             return (self.start, 0.0)
-        if self.kind in ("uniform", "published"):
+        if self.distortion != "identity":
+            unit = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+            grid = self.end + (self.start - self.end) * distort_time(unit, self.distortion)
+        elif self.kind in ("uniform", "published"):
             grid = torch.linspace(self.start, self.end, steps + 1, dtype=torch.float64)
         else:
             grid = self._by_schedule(_schedule(process, self.component, self.kind), steps)
