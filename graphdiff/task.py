@@ -108,11 +108,11 @@ class Task(ABC):
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
         """Named parameter groups; gradients are clipped by group."""
 
-    def prepared(self, denoiser: Denoiser, data: Data) -> Task:
-        """The task as it goes into the card of the trained model.
+    def prepared(self, data: Data) -> Task:
+        """The task as it is trained on ``data`` and as it goes into the card of the model.
 
-        Tasks that need facts of the data to sample (node-count histograms) return a copy of
-        themselves that carries them; the default needs none.
+        Called before :meth:`build`. Tasks that need facts of the data (node-count histograms,
+        class frequencies) return a copy of themselves that carries them; the default needs none.
         """
         return self
 

@@ -15,6 +15,7 @@ Score  :math:`\nabla \log p_t`              :math:`(x + \sigma^2 o) / \alpha`
 EDM    :math:`F` of Karras et al.           :math:`c_{skip} x + c_{out} o`
 Logits logits of the clean class            :math:`o`
 Subs   the same, mask excluded              :math:`o` where masked, else the visible token
+Bayes  logits given all *other* tokens      :math:`o + \log q(x_t \mid x_0)`
 ====== ==================================== ==================================================
 """
 
@@ -28,6 +29,7 @@ from typing import Any, ClassVar, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from graphdiff.core.ctmc import CTMC, class_probs
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian, collapse
 from graphdiff.core.process import Process, Product
@@ -36,6 +38,7 @@ from graphdiff.core.state import State
 __all__ = [
     "EDM",
     "X0",
+    "Bayes",
     "Denoiser",
     "DenoiserFunction",
     "Eps",
@@ -200,6 +203,50 @@ class Logits(Parametrization):
     def to_x0(self, process: Process, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """``out`` itself."""
         return out
+
+    def target(self, process: Process, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The clean classes ``x0``."""
+        return x0
+
+
+@dataclass(frozen=True)
+class Bayes(Parametrization):
+    r"""The network outputs logits of :math:`p(x_0^i \mid x_t^{-i})`, what the others say.
+
+    Tokens are corrupted independently, so that Bayes' rule gives the rest exactly:
+
+    .. math:: p(x_0^i \mid x_t) \propto p(x_0^i \mid x_t^{-i})\, q(x_t^i \mid x_0^i), \qquad
+        q(x \mid x_0) = \alpha_t \mathbf 1[x = x_0] + (1 - \alpha_t)\, \pi(x).
+
+    How far a token can be trusted at time ``t`` is then known and need not be learnt; as
+    ``t`` goes to 0 every token is certain, whatever the network says. For absorbing noise a
+    visible token is certain at any time, which is :class:`Subs`.
+    """
+
+    continuous: ClassVar[bool] = False
+
+    def inputs(self, process: Process, x_t: Tensor, t: Tensor) -> Tensor:
+        """``x_t`` itself (int64 classes)."""
+        return x_t
+
+    def to_x0(self, process: Process, out: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """``out`` with ``log(1 + alpha / ((1 - alpha) pi(x_t)))`` added to the class of ``x_t``.
+
+        Raises:
+            ArgumentError: ``process`` is not a chain whose classes all have positive probability.
+        """
+        if not isinstance(process, CTMC) or min(process.stationary) <= 0:
+            raise ArgumentError(
+                f"Bayes needs Uniform or Marginal noise, found {type(process).__name__}; use "
+                "Subs() for absorbing noise"
+            )
+        alpha = process.schedule.alpha(t).to(out.device)
+        # Certainty stays finite: 1e-6 is a millionth of a chance that a clean token is not.
+        odds = (alpha / (1 - alpha).clamp(min=1e-6)).to(out.dtype)
+        odds = odds.reshape(-1, *(1,) * (x_t.ndim - 1))
+        pi = class_probs(process.stationary, out.device).to(out.dtype)
+        gain = torch.log1p(odds / pi[x_t])
+        return out.scatter_add(-1, x_t.unsqueeze(-1), gain.unsqueeze(-1))
 
     def target(self, process: Process, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The clean classes ``x0``."""

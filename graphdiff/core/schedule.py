@@ -35,6 +35,7 @@ __all__ = [
     "FlowMatching",
     "LogLinear",
     "Schedule",
+    "SquaredCosine",
     "SubVP",
     "Warped",
 ]
@@ -251,6 +252,30 @@ class Cosine(Schedule):
         unit, clock = 0.5 * math.pi / (1 + self.s), _clock(t)
         square: Tensor = torch.sin(unit * clock) * torch.sin(unit * (clock + 2 * self.s))
         return square.clamp(min=0).sqrt() / math.cos(unit * self.s)
+
+
+@dataclass(frozen=True)
+class SquaredCosine(Schedule):
+    """Cosine schedule of discrete diffusion (DiGress, Vignac et al., 2023, arXiv 2209.14734).
+
+    ``alpha`` is the square of that of :class:`Cosine`: there ``alpha^2`` is the share of signal
+    power, here the probability that a token survives. As a Gaussian schedule it is variance
+    preserving, ``sigma = sqrt(1 - alpha^2)``.
+    """
+
+    s: float = 0.008
+
+    def __post_init__(self) -> None:
+        _require(self.s >= 0, "s", self.s, "zero or more")
+
+    def alpha(self, t: Tensor | float) -> Tensor:
+        """``cos^2(a(t)) / cos^2(a(0))`` with ``a = (pi/2)(t + s)/(1 + s)``."""
+        return Cosine(self.s).alpha(t).square()
+
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """``sqrt(1 - alpha^2)``, by way of the sigma of :class:`Cosine` so that nothing cancels."""
+        cosine = Cosine(self.s)
+        return cosine.sigma(t) * torch.sqrt(1 + cosine.alpha(t).square())
 
 
 @dataclass(frozen=True)

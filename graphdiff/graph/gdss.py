@@ -227,7 +227,7 @@ class GDSSTask(Task):
         assert isinstance(net, GDSSNetwork)
         return {"x": list(net.x.parameters()), "adj": list(net.adj.parameters())}
 
-    def prepared(self, denoiser: Denoiser, data: Data) -> GDSSTask:
+    def prepared(self, data: Data) -> GDSSTask:
         """Carries the histogram of node counts into the card."""
         return GDSSTask(self.config.with_sizes(data.sizes)) if isinstance(data, GDSSData) else self
 

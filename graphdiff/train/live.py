@@ -63,6 +63,7 @@ class Live:
         Raises:
             ConfigError: The groups of the task do not cover each trainable parameter once.
         """
+        task = task.prepared(data)
         denoiser = task.build()
         engine.prepare(denoiser)
         groups = task.groups(denoiser)
@@ -70,7 +71,7 @@ class Live:
         if config.compile:
             denoiser.compile()
         return cls(
-            task=task.prepared(denoiser, data),
+            task=task,
             config=config,
             out=out,
             total=total,

@@ -190,7 +190,7 @@ def test_training_lowers_the_loss_and_carries_the_sizes() -> None:
     t_task = task()
     denoiser = t_task.build()
     data = GDSSData(molecules(), t_task.config)
-    assert t_task.prepared(denoiser, data).config.data.sizes == (0, 0, 2, 0, 1, 0, 0, 0)
+    assert t_task.prepared(data).config.data.sizes == (0, 0, 2, 0, 1, 0, 0, 0)
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=1e-2)
     index = torch.arange(3).repeat(20)
 
