@@ -1,0 +1,1 @@
+"""Generation of large sparse graphs by repeated local expansion (see :mod:`.level`)."""

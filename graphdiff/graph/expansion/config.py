@@ -1,0 +1,152 @@
+"""Configuration of the expansion model: what ``graphdiff/configs/hspectre-*.toml`` hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from graphdiff.core.errors import ConfigError
+
+__all__ = ["CoarseningConfig", "DataConfig", "HSpectreConfig", "NetworkConfig", "SampleConfig"]
+
+
+def _require(where: str, holds: bool, found: object, expected: str) -> None:
+    if not holds:
+        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on.
+
+    Attributes:
+        name: A data set of :mod:`graphdiff.data` whose graphs are connected.
+        split: Its split that is trained on.
+        sizes: How many training graphs have 0, 1, 2 .. nodes. Filled in by training, and read by
+            sampling: node counts are drawn from it.
+    """
+
+    name: str
+    split: str = "train"
+    sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.sizes:
+            holds = min(self.sizes) >= 0 and sum(self.sizes[1:]) > 0 and self.sizes[0] == 0
+            _require("data.sizes", holds, self.sizes, "counts of graphs with 0, 1, 2 .. nodes")
+
+
+@dataclass(frozen=True)
+class CoarseningConfig:
+    """How training graphs are taken apart (Bergmeister et al., 2024, appendix).
+
+    Attributes:
+        low: Smallest share of nodes that a level removes.
+        high: Largest share; each level draws its share uniformly.
+        skip: Probability of passing over a cheap edge.
+        rank: Eigenpairs whose span the contractions should keep.
+        sequences: Coarsening sequences of each training graph.
+    """
+
+    low: float = 0.1
+    high: float = 0.3
+    skip: float = 0.3
+    rank: int = 8
+    sequences: int = 32
+
+    def __post_init__(self) -> None:
+        shares = (self.low, self.high)
+        _require("coarsening", 0 < self.low <= self.high <= 0.5, shares, "0 < low <= high <= 0.5")
+        _require("coarsening.skip", 0 <= self.skip < 1, self.skip, "a probability below 1")
+        _require("coarsening.rank", self.rank >= 1, self.rank, "at least 1")
+        _require("coarsening.sequences", self.sequences >= 1, self.sequences, "at least 1")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of the network (:mod:`graphdiff.graph.nets.expansion`).
+
+    Attributes:
+        hidden: Node features.
+        pair: Features of candidate edges.
+        triangle: Channels of the triangle products.
+        layers: Rounds of message passing.
+        modes: Laplacian eigenvectors of the coarse graph that the network is told.
+        dropout: Of every residual.
+    """
+
+    hidden: int = 64
+    pair: int = 48
+    triangle: int = 16
+    layers: int = 5
+    modes: int = 0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "pair", "triangle", "layers"):
+            value = getattr(self, name)
+            _require(f"model.{name}", value >= 1, value, "at least 1")
+        _require("model.modes", self.modes >= 0, self.modes, "at least 0")
+        _require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a probability below 1")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How samples are drawn.
+
+    Attributes:
+        steps: Most diffusion steps of a level; level ``l`` (from 0) takes at most ``4 * 2**l``,
+            about as many as it has tokens.
+        nodes: Final number of nodes of every sample; 0 draws it from the training set's counts.
+        memory: GiB that a batch may take by the estimate; 0 asks the machine what is free.
+    """
+
+    steps: int = 64
+    nodes: int = 0
+    memory: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        _require("sample.nodes", self.nodes >= 0, self.nodes, "at least 0")
+        _require("sample.memory", self.memory >= 0, self.memory, "at least 0")
+
+    def with_overrides(self, overrides: dict[str, Any]) -> SampleConfig:
+        """A copy with some fields replaced.
+
+        Raises:
+            ConfigError: An override is unknown or out of range.
+        """
+        unknown = sorted(set(overrides) - set(self.__dataclass_fields__))
+        if unknown:
+            raise ConfigError(
+                f"unknown sampler setting {', '.join(map(repr, unknown))}: the expansion model "
+                f"knows {', '.join(sorted(self.__dataclass_fields__))}"
+            )
+        from graphdiff.config import validate
+
+        return validate(SampleConfig, {**self.__dict__, **overrides}, where="sample")
+
+
+@dataclass(frozen=True)
+class HSpectreConfig:
+    """Everything that builds and samples an expansion model.
+
+    Attributes:
+        data: What is trained on.
+        coarsening: How training graphs are taken apart, and in which steps samples grow.
+        model: Network shape.
+        sample: Sampler.
+        kind: Always ``"hspectre"``.
+        seed: Seed of the initialisation and of the coarsening sequences.
+    """
+
+    data: DataConfig
+    coarsening: CoarseningConfig = field(default_factory=CoarseningConfig)
+    model: NetworkConfig = field(default_factory=NetworkConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    kind: Literal["hspectre"] = "hspectre"
+    seed: int = 0
+
+    def with_sizes(self, sizes: tuple[int, ...]) -> HSpectreConfig:
+        """A copy that knows the node counts of the training set."""
+        return replace(self, data=replace(self.data, sizes=sizes))

@@ -1,0 +1,167 @@
+r"""HSpectre: graphs by iterative local expansion (Bergmeister et al., ICLR 2024, 2312.11529).
+
+A graph is grown from one node. A level splits some nodes in two, puts all candidate edges between
+the children of adjacent nodes, and decides by discrete diffusion which of them exist and which
+children will be split next; :mod:`graphdiff.graph.expansion.level` says what the decisions are.
+Memory and time are those of the candidate edges: linear in the edges of the graph.
+
+In terms of the core a level is a product of two :class:`Absorbing` chains on one clock: ``e``, one
+token for each coarse edge with several candidates, and ``v``, whether a child is split. Training
+takes one level of a random coarsening sequence and minimises the mean cross-entropy of the hidden
+tokens of both, which is their evidence bound for each token (:math:`\alpha = 1 - t`):
+
+.. math:: E_{t \sim U[0, 1]}\; \frac{1}{|H_e|} \sum_{s \in H_e} -\log p(e_s \mid x_t)
+          + \frac{1}{|H_v|} \sum_{i \in H_v} -\log p(v_i \mid x_t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from graphdiff.core.denoiser import Denoiser
+from graphdiff.core.errors import ConfigError
+from graphdiff.core.rng import Key
+from graphdiff.core.state import State
+from graphdiff.data.graphs import Graphs
+from graphdiff.graph.expansion.config import HSpectreConfig
+from graphdiff.graph.expansion.dataset import ExpansionData, unpack
+from graphdiff.graph.expansion.sampler import ExpansionSampler, build_process, parametrizations
+from graphdiff.graph.nets.expansion import ExpansionNetwork
+from graphdiff.graph.output import GraphOutput
+from graphdiff.task import Data, Samples, Task
+
+__all__ = ["HSpectreTask"]
+
+
+@dataclass(frozen=True)
+class HSpectreTask(Task):
+    """Iterative local expansion on one data set; see the module docstring."""
+
+    config: HSpectreConfig
+    kind: ClassVar[str] = "hspectre"
+    title: ClassVar[str] = "HSpectre: graph generation by iterative local expansion"
+    citation: ClassVar[str] = """@inproceedings{bergmeister2024efficient,
+  title     = {Efficient and Scalable Graph Generation through Iterative Local Expansion},
+  author    = {Bergmeister, Andreas and Martinkus, Karolis and Perraudin, Nathana{\\"e}l and
+               Wattenhofer, Roger},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024}
+}"""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, where: str = "config") -> HSpectreTask:
+        """Validate a plain mapping; errors name the full path of the key."""
+        from graphdiff.config import validate
+
+        return cls(validate(HSpectreConfig, config, where=where))
+
+    def to_config(self) -> dict[str, Any]:
+        """The plain mapping that :meth:`from_config` accepts."""
+        return asdict(self.config)
+
+    def build(self) -> Denoiser:
+        """A freshly initialised denoiser; the global generator is left as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            net = ExpansionNetwork(**asdict(self.config.model))
+        return Denoiser(net, build_process(), parametrizations())
+
+    def data(self, root: str | Path | None = None) -> ExpansionData:
+        """The levels of the coarsening sequences of the training split."""
+        from graphdiff.data import load
+
+        c = self.config
+        dataset = load(c.data.name, root)
+        return ExpansionData(
+            dataset.split(c.data.split), c.coarsening, modes=c.model.modes, seed=c.seed,
+            fingerprint=dataset.fingerprint(c.data.split),
+        )  # fmt: skip
+
+    def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
+        """``e`` and ``v`` ``[b]``: mean cross-entropy of the hidden tokens of each level."""
+        level = unpack(clean)
+        parts = {name: clean[name] for name in ("e", "v")}
+        real = {name: clean.masks[name] for name in parts}
+        x0 = State(parts, real, clean.ids)
+        t = key.at(stream="time").uniform(1).squeeze(1)
+        noisy = denoiser.process.corrupt(x0, t, key)
+        return denoiser.process.loss(denoiser(noisy, t, level), x0, noisy, t)
+
+    def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
+        """One group."""
+        return {"net": list(denoiser.net.parameters())}
+
+    def prepared(self, denoiser: Denoiser, data: Data) -> HSpectreTask:
+        """Carries the histogram of node counts into the card."""
+        held = isinstance(data, ExpansionData)
+        return HSpectreTask(self.config.with_sizes(data.sizes)) if held else self  # type: ignore[attr-defined]
+
+    def sampler(self, **overrides: Any) -> ExpansionSampler:  # type: ignore[override]
+        """The configured sampler; overrides are the fields of :class:`SampleConfig`."""
+        c = self.config
+        sample = c.sample.with_overrides(overrides) if overrides else c.sample
+        return ExpansionSampler(
+            sample.steps, c.coarsening.low, c.coarsening.high, c.model.modes,
+            sample.nodes or max(len(c.data.sizes) - 1, 1), sample.memory,
+        )  # fmt: skip
+
+    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+        """Node counts drawn from the histogram of the training set, one for each id."""
+        if self.config.sample.nodes:
+            return torch.full_like(ids, self.config.sample.nodes)
+        counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
+        if not len(counts):
+            raise ConfigError(
+                "data.sizes is empty, so the number of nodes of a sample is unknown; train the "
+                "model first (which fills it in), or set data.sizes or sample.nodes"
+            )
+        edges = counts.cumsum(0) / counts.sum()
+        u = Key(seed, ids, stream=0).at(stream="size").uniform(1, dtype=torch.float64).squeeze(1)
+        return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
+
+    def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
+        """The sizes that are asked for: ``size`` ``[b]``; condition ``nodes`` sets them."""
+        nodes = cond.pop("nodes", None)
+        if cond:
+            raise ConfigError(
+                f"the expansion model takes the condition nodes only, found {', '.join(sorted(cond))}"
+            )
+        if nodes is not None:
+            sizes = torch.as_tensor(nodes, dtype=torch.int64).expand(len(ids))
+            if int(sizes.min()) < 1:
+                raise ConfigError(f"condition nodes is {int(sizes.min())}, expected at least 1")
+        return State({"size": sizes.to(ids.device).clone()}, {}, ids)
+
+    # -- results ------------------------------------------------------------------------------
+
+    def decode(self, state: State) -> tuple[list[Any], Graphs]:
+        """Graphs of networkx, and the packed graphs."""
+        sizes, edges, mask = (
+            x.cpu() for x in (state["size"], state["edges"], state.masks["edges"])
+        )
+        lists = [e[m].numpy() for e, m in zip(edges, mask, strict=True)]
+        raw = Graphs.from_lists(sizes.numpy(), lists)
+        return raw.to_networkx(), raw
+
+    def join(self, raws: Sequence[Graphs], order: Sequence[int]) -> Graphs:
+        """Concatenate packed graphs and reorder them."""
+        return GraphOutput().join(raws, order)
+
+    def write(self, samples: Samples, out: Path) -> list[Path]:
+        """``samples.graphml`` and ``samples.npz``."""
+        return GraphOutput().write(samples, out)
+
+    def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
+        """Samples as ``"networkx"``, ``"pyg"``, ``"dgl"``, ``"graphs"`` or ``"state"``."""
+        return GraphOutput().convert(samples, kind)
+
+    def draw(self, samples: Samples, path: Path, *, count: int = 25) -> Path:
+        """A grid of graphs as PNG."""
+        return GraphOutput().draw(samples, path, count=count)
