@@ -98,10 +98,11 @@ class HSpectreTask(Task):
         """One group."""
         return {"net": list(denoiser.net.parameters())}
 
-    def prepared(self, denoiser: Denoiser, data: Data) -> HSpectreTask:
+    def prepared(self, data: Data) -> HSpectreTask:
         """Carries the histogram of node counts into the card."""
-        held = isinstance(data, ExpansionData)
-        return HSpectreTask(self.config.with_sizes(data.sizes)) if held else self  # type: ignore[attr-defined]
+        if not isinstance(data, ExpansionData):
+            return self
+        return HSpectreTask(self.config.with_sizes(data.sizes))
 
     def sampler(self, **overrides: Any) -> ExpansionSampler:  # type: ignore[override]
         """The configured sampler; overrides are the fields of :class:`SampleConfig`."""
