@@ -11,6 +11,7 @@ from graphdiff.core.flow import FlowJump
 from graphdiff.core.jump import AncestralJump, EulerJump, TauLeaping
 from graphdiff.core.predictor import EulerMaruyama, Predictor, ReverseDiffusion
 from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.remask import FirstHitting, ReMDM
 from graphdiff.core.s4 import S4
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "Carry",
     "EulerJump",
     "EulerMaruyama",
+    "FirstHitting",
     "FlowJump",
     "Langevin",
     "Predictor",
     "PredictorCorrector",
     "Program",
+    "ReMDM",
     "ReverseDiffusion",
     "Solver",
     "TauLeaping",
