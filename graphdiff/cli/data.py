@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ app = make_app("List, describe, fetch and prepare data sets.")
 Root = Annotated[
     Path | None, typer.Option("--root", help="Folder to look into, before all other places.")
 ]
+
+
+_SPLITS = ("train", "val", "test")
 
 
 @app.callback()
@@ -80,13 +83,58 @@ def fetch(
 
 
 @app.command()
-def build(name: str, root: Root = None) -> None:
-    """Prepare a data set now (parse, check, cache), so that the first training need not."""
+def build(
+    name: str,
+    root: Root = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Your networks, FOLDER/DOMAIN/FILE (lggm-corpus only)."),
+    ] = None,
+    nodes: Annotated[
+        tuple[int, int] | None,
+        typer.Option("--nodes", help="Smallest and largest subgraph (lggm-corpus only)."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="network or regions (lggm-corpus only).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of a random set.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Prepare a data set now (parse, check, cache), so that the first training need not.
+
+    lggm-corpus draws subgraphs of real networks over many domains: of those that the package
+    knows and finds, or of your own with --folder.
+    """
     from graphdiff.data import load
 
-    with progress_bar(f"building {name}"):
-        dataset = load(name, root)
+    name = "lggm" if name == "lggm-corpus" else name
+    given = {"folder": folder, "nodes": nodes, "split": split, "seed": seed}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    with progress_bar(f"building {name}", quiet=as_json) as update:
+        if name == "lggm":
+            options["progress"] = update
+        dataset = load(name, root, **options)
     failures = dataset.card.get("failures", [])
+    if as_json:
+        emit({"name": name, "graphs": len(dataset.graphs), "card": dataset.card})
+        return
     for where, reason in failures[:10]:
         note(f"not read: entry {where}: {reason}")
+    if name == "lggm":
+        _corpus(dataset.card)
     print(f"{name}: {len(dataset.graphs)} graphs, {len(failures)} entries that cannot be read")
+
+
+def _corpus(card: dict[str, Any]) -> None:
+    """The domains of a corpus as a table, and what is missing as notes."""
+    rows = []
+    for domain, facts in card["domains"].items():
+        graphs = facts.get("graphs", {})
+        members = {name for names in facts.get("networks", {}).values() for name in names}
+        counts = [graphs.get(s, 0) for s in _SPLITS]
+        means = [facts.get(key, "") for key in ("nodes", "average_degree", "clustering")]
+        rows.append((domain, facts["split"], len(members), *counts, *means))
+    header = ("domain", "split", "networks", *_SPLITS, "nodes", "degree", "clustering")
+    table(rows, header, "subgraphs by domain")
+    if card["missing"]:
+        note(f"{len(card['missing'])} networks were not found: {', '.join(card['missing'])}")

@@ -25,7 +25,7 @@ from graphdiff.data.dataset import Dataset
 from graphdiff.data.graphs import Graphs, concat
 from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
 
-__all__ = ["load_generic"]
+__all__ = ["PlainUnpickler", "load_generic"]
 
 _RECIPES: dict[str, Callable[[int, int], Graphs]] = {
     "community_small": lambda count, seed: synthetic.community(count, seed=seed),
@@ -133,10 +133,11 @@ def _enzymes(edges: bytes, owner: bytes) -> Graphs:
     return Graphs.from_lists(sizes[keep], [local[pairs[home == g]] for g in keep])
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
     """Reads dicts and lists of numbers only; any other class in the file is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
+        """The class of a name in the file: plain containers only."""
         if (module, name) == ("collections", "defaultdict"):
             return defaultdict
         if (module, name) in (("__builtin__", "list"), ("builtins", "list")):
@@ -154,7 +155,7 @@ def _egos(raw: bytes) -> Graphs:
     import networkx as nx
 
     try:
-        table = _PlainUnpickler(io.BytesIO(raw), encoding="latin1").load()
+        table = PlainUnpickler(io.BytesIO(raw), encoding="latin1").load()
     except pickle.UnpicklingError as error:
         raise DataError(f"ind.citeseer.graph cannot be read ({error}): fetch it again") from error
     whole = nx.from_dict_of_lists(table)

@@ -25,6 +25,7 @@ _LOADERS = {
     "tree": _GENERIC,
     "sbm": _GENERIC,
     "comm20": _GENERIC,
+    "lggm": "graphdiff.data.corpus.loader:load_lggm",
 }
 
 
