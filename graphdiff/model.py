@@ -22,12 +22,12 @@ import torch
 from graphdiff import __version__
 from graphdiff.core.errors import ArgumentError, CheckpointError
 from graphdiff.core.state import bucket_by_size
-from graphdiff.task import Samples, Task, task_class
+from graphdiff.task import Chain, Samples, Task, task_class
 
 if TYPE_CHECKING:
     from graphdiff.core.denoiser import Denoiser
-    from graphdiff.core.sampler import Sampler, Step
     from graphdiff.core.state import State
+    from graphdiff.core.step import Step
     from graphdiff.train.checkpoint import Card
 
 __all__ = ["Batch", "Model", "Progress", "citation", "find", "load", "models"]
@@ -268,7 +268,7 @@ class Model:
             ids = ids[~torch.isin(ids, torch.as_tensor(skip, dtype=torch.int64))]
         return self._run(sampler, ids, seed, start, n, batch_size, progress, dict(cond or {}))
 
-    def sampler(self, **overrides: Any) -> Sampler:
+    def sampler(self, **overrides: Any) -> Chain:
         """The sampler of the card with ``overrides`` applied; ``None`` leaves a setting alone."""
         return self.task.sampler(**{k: v for k, v in overrides.items() if v is not None})
 
@@ -296,7 +296,7 @@ class Model:
 
     def _run(
         self,
-        sampler: Sampler,
+        sampler: Chain,
         ids: torch.Tensor,
         seed: int,
         start: int,
@@ -313,9 +313,12 @@ class Model:
         done, total = 0, calls * len(ids)
         for bucket in bucket_by_size(sizes, batch=batch_size):
             index = torch.as_tensor(bucket.index, dtype=torch.int64)
-            began, weight, base = time.perf_counter(), len(index), done
+            began, weight, base, made = time.perf_counter(), len(index), done, [0]
 
-            def report(step: Step, base: int = base, weight: int = weight) -> None:
+            def report(
+                step: Step, base: int = base, weight: int = weight, made: list[int] = made
+            ) -> None:
+                made[0] = step.calls
                 if progress is not None:
                     progress(base + weight * min(step.calls, calls), total)
 
@@ -327,7 +330,7 @@ class Model:
             done += weight * calls
             if progress is not None:
                 progress(done, total)
-            yield Batch(place, state, calls, time.perf_counter() - began)
+            yield Batch(place, state, made[0], time.perf_counter() - began)
 
     def _decode(self, batch: Batch, seed: int) -> Samples:
         info = {"network_calls": batch.network_calls, "seconds": batch.seconds}

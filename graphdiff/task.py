@@ -11,11 +11,11 @@ installed beside graphdiff adds its own kinds without graphdiff knowing it).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from graphdiff.core.errors import ConfigError
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from graphdiff.core.denoiser import Denoiser
     from graphdiff.core.rng import Key
-    from graphdiff.core.sampler import Sampler
     from graphdiff.core.state import State
+    from graphdiff.core.step import Step
 
-__all__ = ["Data", "Samples", "Task", "task_class", "task_kinds"]
+__all__ = ["Chain", "Data", "Samples", "Task", "task_class", "task_kinds"]
 
 GROUP = "graphdiff.tasks"
 
@@ -65,6 +65,28 @@ class Samples:
     items: Sequence[Any]
     raw: Any
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Chain(Protocol):
+    """What turns a template into finished samples; :class:`graphdiff.core.sampler.Sampler` is one.
+
+    A task whose samples are not one chain of the core (graphs that grow level by level) gives its
+    own. The noise of a sample must depend on the seed and its id alone.
+    """
+
+    @property
+    def network_calls(self) -> int:
+        """Network evaluations of a sample; a forecast where they depend on its size."""
+
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        template: State,
+        *,
+        seed: int,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> State:
+        """Draw a batch; ``on_step`` is called after every step with the calls made so far."""
 
 
 class Task(ABC):
@@ -117,7 +139,7 @@ class Task(ABC):
         return self
 
     @abstractmethod
-    def sampler(self, **overrides: Any) -> Sampler:
+    def sampler(self, **overrides: Any) -> Chain:
         """The sampler of the config, with ``overrides`` (``steps``, ``solver``, …) applied.
 
         Raises:

@@ -104,24 +104,22 @@ class HSpectreTask(Task):
             return self
         return HSpectreTask(self.config.with_sizes(data.sizes))
 
-    def sampler(self, **overrides: Any) -> ExpansionSampler:  # type: ignore[override]
+    def sampler(self, **overrides: Any) -> ExpansionSampler:
         """The configured sampler; overrides are the fields of :class:`SampleConfig`."""
         c = self.config
         sample = c.sample.with_overrides(overrides) if overrides else c.sample
         return ExpansionSampler(
             sample.steps, c.coarsening.low, c.coarsening.high, c.model.modes,
-            sample.nodes or max(len(c.data.sizes) - 1, 1), sample.memory,
+            max(len(c.data.sizes) - 1, 1), sample.memory,
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int) -> Tensor:
         """Node counts drawn from the histogram of the training set, one for each id."""
-        if self.config.sample.nodes:
-            return torch.full_like(ids, self.config.sample.nodes)
         counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
         if not len(counts):
             raise ConfigError(
                 "data.sizes is empty, so the number of nodes of a sample is unknown; train the "
-                "model first (which fills it in), or set data.sizes or sample.nodes"
+                "model first (which fills it in), or set data.sizes"
             )
         edges = counts.cumsum(0) / counts.sum()
         u = Key(seed, ids, stream=0).at(stream="size").uniform(1, dtype=torch.float64).squeeze(1)
@@ -132,7 +130,8 @@ class HSpectreTask(Task):
         nodes = cond.pop("nodes", None)
         if cond:
             raise ConfigError(
-                f"the expansion model takes the condition nodes only, found {', '.join(sorted(cond))}"
+                "the expansion model takes the condition nodes only, found "
+                f"{', '.join(sorted(cond))}"
             )
         if nodes is not None:
             sizes = torch.as_tensor(nodes, dtype=torch.int64).expand(len(ids))

@@ -197,7 +197,9 @@ def _merge(edges: Int, weights: Float | None, n: int) -> tuple[Int, Float]:
     w = np.ones(len(key)) if weights is None else weights[away]
     unique, inverse = np.unique(key, return_inverse=True)
     merged = np.stack([unique // max(n, 1), unique % max(n, 1)], 1)
-    return merged.astype(np.int64), np.bincount(inverse, w, minlength=len(unique))
+    return merged.astype(np.int64), np.bincount(inverse, w, minlength=len(unique)).astype(
+        np.float64
+    )
 
 
 def _whiten(b: Float, edges: Int, weights: Float) -> Float:

@@ -97,17 +97,14 @@ class SampleConfig:
     Attributes:
         steps: Most diffusion steps of a level; level ``l`` (from 0) takes at most ``4 * 2**l``,
             about as many as it has tokens.
-        nodes: Final number of nodes of every sample; 0 draws it from the training set's counts.
         memory: GiB that a batch may take by the estimate; 0 asks the machine what is free.
     """
 
     steps: int = 64
-    nodes: int = 0
     memory: float = 0.0
 
     def __post_init__(self) -> None:
         _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
-        _require("sample.nodes", self.nodes >= 0, self.nodes, "at least 0")
         _require("sample.memory", self.memory >= 0, self.memory, "at least 0")
 
     def with_overrides(self, overrides: dict[str, Any]) -> SampleConfig:

@@ -1,13 +1,13 @@
 r"""One level of expansion: a batch of coarse graphs, their children, and what is to be decided.
 
 Every coarse node has one or two children. Inside a pair of children there is an edge; between the
-children of adjacent coarse nodes ``p`` and ``q`` there are :math:`s_p s_q \le 4` candidate edges, of
-which *at least one* exists, because a coarse edge comes from contracting fine ones. What exists is
-therefore one *token* for each coarse edge with more than one candidate: a non-empty subset of its
-candidates. Candidate ``2 i + j`` joins child ``i`` of ``p`` and child ``j`` of ``q`` (``p < q``);
-class ``c`` is the subset whose members are the bits of ``c + 1``. So every graph that is made is
-connected, a token never disagrees with itself, and a tree stays a tree whenever each token is one
-of its single candidates. Where :math:`s_p s_q = 1` nothing is to be decided.
+children of adjacent coarse nodes ``p`` and ``q`` there are :math:`s_p s_q \le 4` candidate edges,
+of which *at least one* exists, because a coarse edge comes from contracting fine ones. What exists
+is therefore one *token* for each coarse edge with more than one candidate: a non-empty subset of
+its candidates. Candidate ``2 i + j`` joins child ``i`` of ``p`` and child ``j`` of ``q``, where
+``p < q``; class ``c`` is the subset whose members are the bits of ``c + 1``. So every graph that is
+made is connected, a token never disagrees with itself, and a tree stays a tree whenever each token
+is one of its single candidates. Where :math:`s_p s_q = 1` nothing is to be decided.
 
 The batch is one packed disjoint union: nodes, pairs, tokens and triangles of all graphs are
 concatenated, graph by graph, and memory is that of the edges.

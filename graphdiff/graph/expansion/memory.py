@@ -40,15 +40,14 @@ def estimate_gib(
 
 def available_gib() -> float:
     """Memory that this process may still take, in GiB; infinite where nobody says."""
-    found = [float("inf")]
     try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                found.append(int(line.split()[1]) / 2**20)
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-            found.append(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-    return min(found)
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        kib = next(line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+        return int(kib) / 2**20
+    except (OSError, StopIteration):
+        if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", ()):
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return float("inf")
 
 
 def require_memory(net: Any, sizes: Tensor, limit: float = 0.0) -> float:

@@ -47,7 +47,10 @@ class _Layer(nn.Module):
         self.to_node = nn.Linear(hidden, hidden)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, e: Tensor, level: Level, scale: tuple[Tensor, Tensor, Tensor]):  # type: ignore[no-untyped-def]
+    def forward(
+        self, h: Tensor, e: Tensor, level: Level, scale: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Nodes ``h`` ``[n, hidden]`` and pairs ``e`` ``[k, pair]`` after the round."""
         node_scale, triangle_scale, graph_scale = scale
         hn, en = self.node_norm(h), self.pair_norm(e)
         first, second = level.ends

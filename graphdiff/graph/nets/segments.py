@@ -57,7 +57,7 @@ class _Sum(torch.autograd.Function):
         return segments.add(rows)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad.index_select(0, ctx.segments.index), None
 
 
@@ -68,5 +68,5 @@ class _Spread(torch.autograd.Function):
         return table.index_select(0, segments.index)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return ctx.segments.add(grad.contiguous()), None
