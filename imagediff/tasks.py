@@ -7,8 +7,8 @@ process corrupts, so it follows its image through batching, selection and sampli
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from graphdiff.config import validate
-from graphdiff.core.denoiser import Denoiser, DenoiserFunction
+from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.process import Product
 from graphdiff.core.rng import Key
-from graphdiff.core.sampler import Sampler, Step
+from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.task import Data, Samples, Task
 from imagediff.config import ImageConfig
 from imagediff.data.digits import CLASSES, LEVELS, SHAPE, Digits
 from imagediff.nets.unet import UNet
 
-__all__ = ["ConditionedSampler", "ImageTask", "Images"]
+__all__ = ["ImageTask", "Images"]
 
 
 @dataclass(frozen=True)
@@ -43,39 +43,6 @@ class Images:
         """Ink counts uint8 ``[n, h, w]``: clipped to the range of the data and rounded."""
         counts = (np.clip(self.pixels[:, 0], -1, 1) + 1) * (LEVELS / 2)
         return np.rint(counts).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class ConditionedSampler(Sampler):
-    """The sampler of the core; what a template carries beside the components is the condition.
-
-    A condition then follows its sample through batching, parts on disk and decoding. The chain is
-    that of :class:`graphdiff.core.sampler.Sampler` with the same values as ``cond``.
-    """
-
-    def steps(
-        self,
-        denoiser: DenoiserFunction,
-        template: State,
-        *,
-        seed: int,
-        cond: Any = None,
-        resume: Step | None = None,
-        grad: bool = False,
-    ) -> Iterator[Step]:
-        """Yield the chain step by step; ``cond`` wins over what the template carries."""
-        bare, given = self._split(template)
-        if resume is not None:
-            resume = replace(resume, state=self._split(resume.state)[0])
-        merged = {**given, **(cond or {})}
-        chain = super().steps(denoiser, bare, seed=seed, cond=merged, resume=resume, grad=grad)
-        return (replace(step, state=step.state.replace(**given)) for step in chain)
-
-    def _split(self, state: State) -> tuple[State, dict[str, Tensor]]:
-        """The components alone, and everything else."""
-        values = {name: state.values[name] for name in self.process.names if name in state.values}
-        given = {name: x for name, x in state.values.items() if name not in values}
-        return State(values, state.masks, state.ids), given
 
 
 @dataclass(frozen=True)
@@ -164,7 +131,7 @@ class ImageTask(Task):
         plain = {**asdict(self.config.sample), **overrides}
         sample = validate(type(self.config.sample), plain, where="sample")
         times = self.config.process.times(sample.steps)
-        return ConditionedSampler(self.process(), {"pixels": sample.build()}, times)
+        return Sampler(self.process(), {"pixels": sample.build()}, times)
 
     def sizes(self, ids: Tensor, seed: int) -> Tensor:
         """All images have one shape: ones, int64 ``[b]``."""

@@ -20,21 +20,23 @@ __all__ = ["check_answer", "check_finite", "check_template", "classes_of"]
 
 def classes_of(part: Process) -> int | None:
     """Number of classes of a discrete process; ``None`` for a continuous one."""
-    return getattr(part, "classes", None)
+    stationary = getattr(part, "stationary", None)
+    return None if stationary is None else len(stationary)
 
 
 def check_template(process: Product, template: State) -> None:
     """Refuse a template whose components, sizes, dtypes or devices do not fit the process.
 
+    Values that the process does not know are conditions, see :meth:`Sampler.steps`.
+
     Raises:
         ArgumentError: what does not fit, and what would.
     """
     wanted, found = set(process.parts), set(template.values)
-    if wanted != found:
+    if not wanted <= found:
         raise ArgumentError(
             f"the template has the components {', '.join(sorted(found)) or 'none'}, but the "
-            "process "
-            f"has {', '.join(sorted(wanted))}; give exactly these"
+            f"process has {', '.join(sorted(wanted))}; give all of these"
         )
     if template.batch_size == 0:
         raise ArgumentError("the template is an empty batch; give at least one sample id")
@@ -117,17 +119,19 @@ def check_answer(process: Product, state: State, x0: Mapping[str, Tensor]) -> No
                 )
 
 
-def check_finite(state: State, failed: Mapping[str, Tensor]) -> None:
+def check_finite(process: Product, state: State, failed: Mapping[str, Tensor]) -> None:
     """Refuse finished samples that are not finite or had NaN logits on the way.
 
     Args:
+        process: whose components are looked at.
         state: the last state of a chain.
         failed: samples ``[b]`` of each discrete component that got NaN logits.
 
     Raises:
         ArgumentError: the component and the id of the first bad sample.
     """
-    for name, value in state.values.items():
+    for name in process.parts:
+        value = state.values[name]
         if value.is_floating_point():
             bad = ~value.detach().isfinite().flatten(1).all(1)
         elif name in failed:

@@ -115,9 +115,11 @@ class Sampler:
         Args:
             denoiser: ``(state, t, cond) -> {component: clean data}``; ``t`` is ``[b]``, expanded
                 from one number.
-            template: a state that gives shapes, dtypes, device, masks and ids.
+            template: a state that gives shapes, dtypes, device, masks and ids. Values that are no
+                component of the process (a class label, the embedding of a prompt) are conditions:
+                they stay with their sample, and the denoiser is handed them by name.
             seed: seed of all noise.
-            cond: handed to the denoiser.
+            cond: handed to the denoiser; a mapping is added to the conditions of the template.
             resume: continue after this step; the chain is then bit-equal to one never stopped.
             grad: record gradients through the steps.
 
@@ -128,6 +130,7 @@ class Sampler:
         """
         plan = self._compiled
         check_template(self.process, template)
+        cond = _conditions(self.process, template, cond)
         if resume is None:
             key = Key(seed, template.ids)
             with torch.set_grad_enabled(grad):
@@ -176,7 +179,7 @@ class Sampler:
         plan, key, total = self._compiled, Key(seed, state.ids), len(self._compiled.slots)
         clock = iter(_clock(plan, first, state))
         failed: dict[str, Tensor] = {}
-        discrete = tuple(n for n, x in state.values.items() if not x.is_floating_point())
+        discrete = tuple(n for n in plan.programs if not state.values[n].is_floating_point())
         checked = False
         for i in range(first, total):
             x0: Mapping[str, Tensor] = {}
@@ -195,7 +198,7 @@ class Sampler:
                         _note_nan(failed, discrete, x0)
                     state, kernels = _move(plan, slot, i, state, x0, carry, key)
             if i == total - 1:
-                check_finite(state, failed)
+                check_finite(self.process, state, failed)
             t, s = plan.times[i], plan.times[i + 1]
             yield make_step(i, t, s, state, x0, kernels, carry, calls, total, seed)
 
@@ -228,6 +231,23 @@ def _move(
     return derived(state, {**values, **fixed, **drawn}), kernels
 
 
+def _conditions(process: Product, template: State, cond: Any) -> Any:
+    """What the denoiser is told beside the components.
+
+    Raises:
+        ArgumentError: the template carries conditions, and ``cond`` is no mapping to add to them.
+    """
+    given = {name: v for name, v in template.values.items() if name not in process.parts}
+    if not given:
+        return cond
+    if cond is not None and not isinstance(cond, Mapping):
+        raise ArgumentError(
+            f"the template carries the conditions {', '.join(given)}, so cond must be a mapping "
+            f"that adds to them, found {type(cond).__name__}; name what it is"
+        )
+    return {**given, **(cond or {})}
+
+
 def _note_nan(
     failed: dict[str, Tensor], discrete: tuple[str, ...], x0: Mapping[str, Tensor]
 ) -> None:
@@ -242,8 +262,8 @@ def _note_nan(
 
 def _clock(plan: Compiled, first: int, state: State) -> list[Tensor]:
     """Times of all evaluations from step ``first`` on, each ``[b]`` expanded from one number."""
-    dtypes = [v.dtype for v in state.values.values() if v.is_floating_point()]
-    dtype = torch.float64 if torch.float64 in dtypes else torch.float32
+    double = any(state.values[name].dtype == torch.float64 for name in plan.programs)
+    dtype = torch.float64 if double else torch.float32
     times = [slot.time for slots in plan.slots[first:] for slot in slots]
     table = torch.tensor(times, dtype=dtype, device=state.device)
     return list(table[:, None].expand(-1, state.batch_size).unbind(0))

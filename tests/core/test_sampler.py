@@ -373,7 +373,6 @@ def wrong(**values: Tensor) -> State:
     [
         (lambda: graph().select(slice(0)), "empty batch"),
         (lambda: State({"x": torch.zeros(2, 3, 1)}, {}, torch.arange(2)), "components"),
-        (lambda: wrong(y=torch.zeros(3, 2)), "components"),
         (lambda: wrong(x=torch.zeros(3, 4, 2, dtype=torch.int64)), "floating"),
         (lambda: wrong(adj=torch.zeros(3, 4, 5)), r"\[b, n, n\]"),
         (lambda: wrong(x=torch.zeros(3, 6, 2)), "mask of component 'x'"),
@@ -383,6 +382,25 @@ def wrong(**values: Tensor) -> State:
 def test_templates_that_are_refused(template, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Sampler(GRAPH, DDIM(), Times(2)).steps(ORACLE, template(), seed=0)
+
+
+def test_conditions_of_a_template_reach_the_denoiser_and_stay_with_their_sample() -> None:
+    seen = []
+
+    def told(state: State, t: torch.Tensor, cond: object) -> object:
+        seen.append(cond)
+        return ORACLE(state, t, None)
+
+    label = torch.tensor([7, 8, 9])
+    sampler = Sampler(GRAPH, DDIM(), Times(2))
+    plain = sampler(ORACLE, graph(), seed=0)
+    carried = sampler(told, graph().replace(label=label), seed=0, cond={"scale": 2.0})
+    assert all(set(c) == {"label", "scale"} and torch.equal(c["label"], label) for c in seen)
+    assert len(seen) == 2
+    assert torch.equal(carried["label"], label)
+    assert all(torch.equal(carried[name], plain[name]) for name in GRAPH.names)
+    with pytest.raises(ArgumentError, match="label.*mapping"):
+        sampler.steps(told, graph().replace(label=label), seed=0, cond=torch.zeros(3))
 
 
 def test_discrete_templates_need_integers() -> None:
