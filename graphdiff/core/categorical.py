@@ -262,6 +262,11 @@ class Marginal(_Mixing):
             )
 
     @property
+    def classes(self) -> int:  # type: ignore[override]
+        """Number K of classes."""
+        return len(self.probs)
+
+    @property
     def stationary(self) -> tuple[float, ...]:
         """``probs``, normalised."""
         total = math.fsum(self.probs)

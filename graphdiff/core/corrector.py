@@ -1,4 +1,8 @@
-r"""Correctors: Langevin moves that leave the marginal at a time where it is.
+r"""Correctors: moves that leave the marginal at a time where it is.
+
+A :class:`Corrector` is compiled like a solver; :class:`PredictorCorrector` runs it before a solver
+that moves on. :class:`Langevin` corrects Gaussian components,
+:class:`~graphdiff.core.jump_corrector.JumpCorrector` discrete ones:
 
 .. math:: x' = x + \epsilon\,\nabla\log p_t(x) + \sqrt{2\epsilon}\,\lambda\,z,
    \qquad \epsilon = 2\,(1-\beta)\left(\rho\,\frac{\|z\|}{\|\nabla\log p_t(x)\|}\right)^2
@@ -11,6 +15,7 @@ of Song et al. (2011.13456, algorithms 4 and 5) and GDSS (2202.02514).
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, final, get_args
@@ -27,9 +32,45 @@ from graphdiff.core.rng import Key
 from graphdiff.core.schedule import Schedule
 from graphdiff.core.space import Space, Symmetric
 
-__all__ = ["Langevin", "PredictorCorrector"]
+__all__ = ["Corrector", "CorrectorProgram", "Langevin", "PredictorCorrector"]
 
 Norm = Literal["sample", "batch", "schedule"]
+
+
+class CorrectorProgram(ABC):
+    """The corrector of one component, compiled on one grid of times.
+
+    Attributes:
+        reads_key: whether :meth:`move` draws noise itself, see :class:`Program`.
+    """
+
+    reads_key: bool = False
+
+    def rests(self, i: int) -> bool:
+        """Whether nothing is to be corrected at ``times[i]``; the network is then not asked."""
+        return False
+
+    @abstractmethod
+    def move(self, i: int, x: Tensor, x0: Tensor, mask: Tensor | None, key: Key) -> Kernel:
+        """The law of the corrected value; ``x0`` is the prediction at ``times[i]``."""
+
+
+class Corrector(ABC):
+    """A recipe for moves that leave the marginal where it is: a frozen dataclass.
+
+    Attributes:
+        n_steps: moves at each time, one network evaluation each.
+    """
+
+    n_steps: int
+
+    @abstractmethod
+    def compile(self, process: Process, times: Sequence[float]) -> CorrectorProgram:
+        """Compute the sizes of the moves.
+
+        Raises:
+            ArgumentError: if the recipe does not fit the process or the grid.
+        """
 
 
 @dataclass(frozen=True)
@@ -112,7 +153,7 @@ class LangevinTable:
 
 @final
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(Corrector):
     r"""Langevin correction with an adaptive step; use it through :class:`PredictorCorrector`.
 
     Attributes:
@@ -137,10 +178,43 @@ class Langevin:
     norm: Norm = "sample"
     discretization: int | None = None
 
+    def compile(self, process: Process, times: Sequence[float]) -> CorrectorProgram:
+        """Compute the step factors of the grid."""
+        gaussian = gaussian_of(process, self)
+        if self.discretization is not None:
+            steps_of(times, self.discretization, self)
+        return _LangevinProgram(
+            LangevinTable.of(
+                gaussian.space,
+                gaussian.schedule,
+                times,
+                snr=self.snr,
+                scale=self.scale,
+                norm=self.norm,
+                discretization=self.discretization,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class _LangevinProgram(CorrectorProgram):
+    table: LangevinTable
+
+    @property
+    def reads_key(self) -> bool:  # type: ignore[override]
+        return self.table.norm == "batch"
+
+    def move(self, i: int, x: Tensor, x0: Tensor, mask: Tensor | None, key: Key) -> Kernel:
+        grad = self.table.score.score(i, x, x0)
+        mean, std = self.table.moved(i, x, grad, mask, key)
+        if self.table.norm == "batch":
+            return Delta(mean)
+        return Normal(mean, std, self.table.space, mask)
+
 
 @dataclass(frozen=True)
 class _PredictorCorrectorProgram(Program):
-    table: LangevinTable
+    corrector: CorrectorProgram
     n_steps: int
     predictor: Program
 
@@ -150,9 +224,11 @@ class _PredictorCorrectorProgram(Program):
 
     @property
     def reads_key(self) -> bool:  # type: ignore[override]
-        return self.table.norm == "batch" or self.predictor.reads_key
+        return self.corrector.reads_key or self.predictor.reads_key
 
     def evaluate_at(self, i: int, stage: int) -> float | None:
+        if stage < self.n_steps and self.corrector.rests(i):
+            return None
         return self.predictor.evaluate_at(i, max(0, stage - self.n_steps))
 
     def start(self, x: Tensor) -> Carry:
@@ -170,48 +246,38 @@ class _PredictorCorrectorProgram(Program):
     ) -> tuple[Kernel, Carry]:
         if stage >= self.n_steps:
             return self.predictor.update(i, stage - self.n_steps, x, x0, mask, carry, key)
-        grad = self.table.score.score(i, x, x0)
-        mean, std = self.table.moved(i, x, grad, mask, key)
-        if self.table.norm == "batch":
-            return Delta(mean), carry
-        return Normal(mean, std, self.table.space, mask), carry
+        return self.corrector.move(i, x, x0, mask, key), carry
 
 
 @final
 @dataclass(frozen=True)
 class PredictorCorrector(Solver):
-    """``corrector.n_steps`` Langevin moves at ``times[i]``, then a step of the predictor.
+    """``corrector.n_steps`` corrector moves at ``times[i]``, then a step of the predictor.
 
     All components of a product are corrected from the same uncorrected state and predicted from the
     same corrected one, as in the published loop, because the sampler updates them together.
 
     Attributes:
-        predictor: any solver of a Gaussian process that evaluates first at ``times[i]``.
-        corrector: the Langevin correction.
+        predictor: any solver of the process that evaluates first at ``times[i]``.
+        corrector: the correction: :class:`Langevin` for a Gaussian process,
+            :class:`~graphdiff.core.jump_corrector.JumpCorrector` for a discrete one.
     """
 
     predictor: Solver
-    corrector: Langevin
+    corrector: Corrector
 
     def compile(self, process: Process, times: Sequence[float]) -> Program:
-        """Compile both parts on one grid."""
-        gaussian = gaussian_of(process, self)
-        corrector = self.corrector
-        if corrector.n_steps < 1:
+        """Compile both parts on one grid.
+
+        Raises:
+            ArgumentError: ``corrector.n_steps`` is below 1, or a part does not fit the process.
+        """
+        moves = self.corrector.n_steps
+        if moves < 1:
             raise ArgumentError(
-                f"Langevin needs n_steps >= 1, found {corrector.n_steps}; use the predictor alone "
-                "for no correction"
+                f"{type(self.corrector).__name__} needs n_steps >= 1, found {moves}; use the "
+                "predictor alone for no correction"
             )
-        if corrector.discretization is not None:
-            steps_of(times, corrector.discretization, corrector)
-        table = LangevinTable.of(
-            gaussian.space,
-            gaussian.schedule,
-            times,
-            snr=corrector.snr,
-            scale=corrector.scale,
-            norm=corrector.norm,
-            discretization=corrector.discretization,
-        )
+        corrector = self.corrector.compile(process, times)
         program = self.predictor.compile(process, times)
-        return _PredictorCorrectorProgram(table, corrector.n_steps, program)
+        return _PredictorCorrectorProgram(corrector, moves, program)

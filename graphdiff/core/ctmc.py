@@ -53,6 +53,7 @@ class CTMC(Process):
     Values are int64 ``[b, ...]``; a prediction of clean data is logits ``[b, ..., K]``.
 
     Attributes:
+        classes: Number K of classes.
         schedule: ``alpha(t)`` is the probability that a token is kept until ``t``.
         space: Where the free tokens sit; on ``Symmetric`` a pair is one token.
         weighting: What :meth:`loss` is. ``"elbo"``: the integrand of the negative evidence bound
@@ -61,6 +62,7 @@ class CTMC(Process):
             class, averaged over the tokens that are not known already.
     """
 
+    classes: int
     schedule: Schedule
     space: Space
     weighting: Weighting
@@ -199,9 +201,14 @@ def invert_cdf(uniform: Tensor, cdf: Tensor) -> Tensor:
 
 def alpha_slope(schedule: Schedule, t: float | Tensor) -> tuple[Tensor, Tensor]:
     """``alpha(t)`` and ``d alpha / dt``, float64; finite also where ``alpha`` vanishes."""
-    clock = torch.as_tensor(t, dtype=torch.float64)
-    alpha, slope = torch.func.jvp(schedule.alpha, (clock,), (torch.ones_like(clock),))  # type: ignore[misc]
-    return alpha, slope
+    # Reverse mode: the first use of torch's forward mode loads its decompositions, seconds long.
+    with torch.inference_mode(False), torch.enable_grad():
+        clock = torch.as_tensor(t, dtype=torch.float64).detach().clone().requires_grad_()
+        alpha = schedule.alpha(clock)
+        if not alpha.requires_grad:  # a constant
+            return alpha, torch.zeros_like(alpha)
+        (slope,) = torch.autograd.grad(alpha.sum(), clock)
+    return alpha.detach(), slope
 
 
 def fit_to(v: float | Tensor, dtype: torch.dtype, ndim: int) -> Tensor | float:

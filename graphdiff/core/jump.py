@@ -180,7 +180,7 @@ class _TauLeap(_Frozen):
         return total * torch.exp(-total) if self.reject else -torch.expm1(-total)
 
 
-def discrete_of(process: Process, solver: Solver) -> CTMC:
+def discrete_of(process: Process, solver: object) -> CTMC:
     """``process``, checked to be discrete."""
     if not isinstance(process, CTMC):
         raise ArgumentError(

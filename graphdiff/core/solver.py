@@ -6,9 +6,10 @@ plan (:mod:`graphdiff.core.plan`) cannot express, so that one import line is eno
 
 from __future__ import annotations
 
-from graphdiff.core.corrector import Langevin, PredictorCorrector
+from graphdiff.core.corrector import Corrector, Langevin, PredictorCorrector
 from graphdiff.core.flow import FlowJump
 from graphdiff.core.jump import AncestralJump, EulerJump, TauLeaping
+from graphdiff.core.jump_corrector import JumpCorrector
 from graphdiff.core.predictor import EulerMaruyama, Predictor, ReverseDiffusion
 from graphdiff.core.program import Carry, Program, Solver
 from graphdiff.core.remask import FirstHitting, ReMDM
@@ -18,10 +19,12 @@ __all__ = [
     "S4",
     "AncestralJump",
     "Carry",
+    "Corrector",
     "EulerJump",
     "EulerMaruyama",
     "FirstHitting",
     "FlowJump",
+    "JumpCorrector",
     "Langevin",
     "Predictor",
     "PredictorCorrector",

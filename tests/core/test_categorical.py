@@ -67,6 +67,12 @@ def test_marginal_kernel(process, t):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
+def test_number_of_classes(process):
+    """What a sampler tells a discrete component from a continuous one by."""
+    assert process.classes == len(process.stationary)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize(("t", "s"), [(0.9, 0.6), (0.4, 0.39), (0.5, 0.0), (1.0, 0.7)])
 def test_bridge_with_the_true_class(process, t, s):
     """Bayes' rule for one token, and the law of x_s when x_t is drawn and bridged."""
