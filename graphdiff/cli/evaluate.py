@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "score", "write_report"]
 
-SMILES = {".smi", ".smiles", ".txt", ".csv"}
-
 
 def evaluate(
     samples: Annotated[
-        Path, typer.Argument(help="Folder of `graphdiff sample`, a SMILES list, or an npz.")
+        Path,
+        typer.Argument(
+            help="Folder of `graphdiff sample` or of edge lists, SMILES, npz, text, GraphML."
+        ),
     ],
     dataset: Annotated[
         str | None,
@@ -72,44 +73,36 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
         :class:`~graphdiff.data.Graphs` or a list of SMILES, and the content of ``samples.json``.
 
     Raises:
-        DataError: There is no such file, it is empty, or it is no file of samples.
+        DataError: There is no such file, it is empty, or it is no file of samples (see
+            :mod:`graphdiff.graph.read_samples`).
     """
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
+    from graphdiff.graph.read_samples import read_samples as read_foreign
 
-    if path.is_dir():
-        about_file = path / SAMPLES
-        if not about_file.is_file():
-            hint = "expected the --out folder of `graphdiff sample`"
-            if (path / REQUEST).is_file():
-                hint = "its sampling was not finished; run that command again"
-            raise DataError(f"{path} holds no {SAMPLES}: {hint}")
-        try:
-            about = json.loads(about_file.read_text("utf-8"))
-        except ValueError as error:
-            raise DataError(f"{about_file} is damaged ({error}); sample again") from error
-        return _not_empty(Graphs.load(path / RAW), path), about
-    if not path.is_file():
-        raise DataError(f"no such file or folder: {path}")
-    if path.suffix == ".npz":
-        return _not_empty(Graphs.load(path), path), {}
-    if path.suffix in SMILES:
-        return _not_empty(_read_smiles(path), path), {}
-    raise DataError(
-        f"{path}: unknown kind of file {path.suffix!r}; expected a folder of `graphdiff sample`, "
-        f"an .npz of graphs, or SMILES ({', '.join(sorted(SMILES))})"
-    )
+    about_file = path / SAMPLES
+    if not about_file.is_file():
+        if (path / REQUEST).is_file():
+            raise DataError(
+                f"{path} holds no {SAMPLES}: its sampling was not finished; run that command again"
+            )
+        return _not_empty(read_foreign(path), path), {}
+    try:
+        about = json.loads(about_file.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{about_file} is damaged ({error}); sample again") from error
+    return _not_empty(Graphs.load(path / RAW), path), about
 
 
 def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
-    """Molecule metrics for a data set of molecules, graph metrics for any other.
+    """Molecule metrics for a data set of molecules, the profile of the set for any other.
 
     Raises:
         DataError: The samples are no graphs, or SMILES meet a data set without molecules.
     """
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
-    from graphdiff.graph.metrics import evaluate_graphs, evaluate_molecules
+    from graphdiff.graph.metrics import evaluate_dataset, evaluate_molecules
 
     if reference.atoms is None and not isinstance(raw, Graphs):
         raise DataError(
@@ -123,8 +116,7 @@ def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
 
         if reference.atoms is not None:
             return evaluate_molecules(raw, reference, progress=tell)
-        test, train = reference.split("test"), reference.split("train")
-        return evaluate_graphs(raw, test, train, progress=tell)
+        return evaluate_dataset(raw, reference, progress=tell)
 
 
 def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
@@ -153,16 +145,3 @@ def _not_empty(samples: Any, path: Path) -> Any:
     if not len(samples):
         raise DataError(f"{path} holds no samples: there is nothing to score")
     return samples
-
-
-def _read_smiles(path: Path) -> list[str]:
-    """First column of a text file; a header line called ``smiles`` is left out."""
-    from graphdiff.core.errors import DataError
-
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path} as text: {error}") from error
-    separator = "," if path.suffix == ".csv" else None
-    words = [line.split(separator)[0].strip() for line in lines if line.strip()]
-    return words[1:] if words and words[0].lower() == "smiles" else words

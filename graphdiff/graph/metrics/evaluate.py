@@ -21,6 +21,7 @@ from graphdiff.graph.metrics.intervals import centred, wilson
 from graphdiff.graph.metrics.mmd import Estimator, LinearMMD, TwoSample
 from graphdiff.graph.metrics.molecular import Mean, Molecules, ScaffoldSimilarity
 from graphdiff.graph.metrics.nspdk import nspdk_features
+from graphdiff.graph.metrics.power import proportion_resolution, resolution, too_small
 from graphdiff.graph.metrics.report import Metric, Report
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ class _Context:
             return ScaffoldSimilarity(which.scaffolds, self.reference.scaffolds)
         return Mean.pairs(molecular.mean_similarity(which.fingerprints))
 
-    def interval(self, name: str, which: _Set) -> tuple[float, Any]:
-        """Value and interval of one metric."""
+    def interval(self, name: str, which: _Set) -> tuple[float, Any, float | None]:
+        """Value, interval and resolution of one metric."""
         found = self.statistic(name, which)
         draws = self.n_boot
         if name in ("fcd", "fcd_score"):
@@ -170,7 +171,9 @@ class _Context:
         low = -np.inf if name == "nspdk" and self.estimator == "unbiased" else 0.0
         high = np.inf if name in ("fcd", "nspdk") else 1.0
         values = values[np.isfinite(values)]
-        return value, None if math.isnan(value) else centred(value, values, low, high)
+        if math.isnan(value):
+            return value, None, None
+        return value, centred(value, values, low, high), resolution(values)
 
 
 _DISTANCES: dict[str, dict[str, Any]] = {
@@ -189,10 +192,10 @@ def _distance(name: str, context: _Context, population: str, sha: str) -> Metric
     if name == "nspdk":
         about["kernel"] = f"linear, NSPDK r=4 d=4 {context.bits} bits"
         about["estimator"] = context.estimator
-    value, interval = context.interval(name, context.ours)
+    value, interval, least = context.interval(name, context.ours)
     floor, floor_interval = None, None
     if context.train is not None:
-        floor, floor_interval = context.interval(name, context.train)
+        floor, floor_interval, _ = context.interval(name, context.train)
         if len(context.train.smiles) < len(context.ours.smiles):
             note = f"the floor is of only {len(context.train.smiles)} training molecules"
     if math.isnan(value):
@@ -200,7 +203,7 @@ def _distance(name: str, context: _Context, population: str, sha: str) -> Metric
     return Metric(
         name=name, value=value, n=len(context.ours.smiles), population=population, note=note,
         n_reference=0 if name == "int_div" else len(context.reference.smiles), interval=interval,
-        floor=floor, floor_interval=floor_interval, split_hash=sha[:16], **about,
+        floor=floor, floor_interval=floor_interval, split_hash=sha[:16], resolution=least, **about,
     )  # fmt: skip
 
 
@@ -208,7 +211,7 @@ def _share(name: str, hits: int, n: int, population: str, **more: Any) -> Metric
     return Metric(
         name=name, value=hits / n if n else math.nan, direction="higher", n=n,
         population=population, estimator="proportion, Wilson interval", interval=wilson(hits, n),
-        **more,
+        resolution=proportion_resolution(hits, n), **more,
     )  # fmt: skip
 
 
@@ -357,7 +360,7 @@ def evaluate_molecules(
     }  # fmt: skip
     return Report(
         f"{len(found)} generated molecules against {dataset.name} ({reference})", tuple(results),
-        tuple(_warnings(len(found), len(ours), names, skipped, marked)), info,
+        (*_warnings(len(found), len(ours), names, skipped, marked), *too_small(results)), info,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of graphs without labels: MMD of degree, clustering, orbit and spectral statistics."""
+"""Evaluation of graphs without labels: valid, unique, novel; MMD of statistics; their ratio."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy as np
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.metrics.descriptors import DESCRIPTORS, describe, remove_isolated
-from graphdiff.graph.metrics.intervals import centred, percentile
-from graphdiff.graph.metrics.mmd import PRESETS, Estimator, Kernel, KernelMMD
+from graphdiff.graph.metrics.mmd import PRESETS, Estimator, Kernel
+from graphdiff.graph.metrics.power import too_small
 from graphdiff.graph.metrics.report import Metric, Report
+from graphdiff.graph.metrics.scores import Resamples, descriptor_scores, ratio_score
+from graphdiff.graph.metrics.validity import vun_metrics
 
 if TYPE_CHECKING:
     from graphdiff.data.graphs import Graphs
 
 __all__ = ["GRAPH_METRICS", "Progress", "evaluate_graphs"]
 
-GRAPH_METRICS = tuple(DESCRIPTORS)
+GRAPH_METRICS = ("degree", "clustering", "orbit", "spectral")
 Progress = Callable[[str, float], None]
 """Called with the name of the stage and the share of the whole that is done (0..1)."""
 
@@ -55,13 +57,8 @@ def _subset(graphs: Graphs, most: int, rng: np.random.Generator) -> Graphs:
     return graphs[np.sort(rng.choice(len(graphs), most, replace=False))]
 
 
-def _warnings(n: int, reference: int, train: int | None) -> list[str]:
+def _warnings(reference: int, train: int | None) -> list[str]:
     out = []
-    if n < 100:
-        out.append(
-            f"only {n} generated graphs: the same model can score several times better or worse "
-            "in another draw; generate 1,000 and compare intervals"
-        )
     if reference < 100:
         out.append(
             f"only {reference} reference graphs: the reference itself is uncertain, and no "
@@ -79,9 +76,12 @@ def evaluate_graphs(
     *,
     metrics: Sequence[str] = GRAPH_METRICS,
     kernel: str | Kernel | Mapping[str, Kernel] = "gaussian_emd",
-    estimator: Estimator = "biased",
+    estimator: Estimator | Literal["both"] = "biased",
     floor: Literal["matched", "full"] = "matched",
     isolated: bool = False,
+    vun: bool = False,
+    rule: str | None = None,
+    ratio: bool = False,
     n_boot: int = 200,
     max_graphs: int = 4096,
     seed: int = 0,
@@ -96,25 +96,30 @@ def evaluate_graphs(
         generated: Generated graphs; labels are not looked at.
         reference: Test graphs.
         train: Training graphs, for the floor.
-        metrics: Some of ``degree``, ``clustering``, ``orbit``, ``spectral``.
+        metrics: Some of ``degree``, ``clustering``, ``orbit``, ``spectral``, ``wavelet``.
         kernel: Preset (``gaussian_emd``, ``gaussian_tv``, ``rbf``), one kernel for all metrics, or
             a kernel per metric.
-        estimator: ``biased`` (published) or ``unbiased``.
+        estimator: ``biased`` (published), ``unbiased``, or ``both``, one row each.
         floor: ``matched`` draws as many training graphs as there are generated ones, many times,
             and reports the mean score with its 95 % range: what a perfect model would get at this
             sample size. ``full`` scores all training graphs at once, as papers do.
         isolated: Keep isolated nodes of generated (and training) graphs; published code drops
             them.
+        vun: Add rows for validity, uniqueness, novelty and their conjunction, of *all* generated
+            graphs as they are.
+        rule: Validity rule of the data set (``planar``, ``tree``, ``lobster``, ``sbm``), for
+            ``vun``.
+        ratio: Add the mean ratio to the scores of the training set (needs ``train``).
         n_boot: Bootstrap draws.
         max_graphs: Larger sets are cut to a random subset of this size.
         seed: Seed of bootstrap and subsets.
         progress: See :data:`Progress`.
 
     Returns:
-        One metric per name, each with kernel, estimator, sizes, floor and split hash.
+        One metric per name, each with kernel, estimator, sizes, floor, resolution and split hash.
 
     Raises:
-        ArgumentError: For an unknown metric, kernel or estimator, or an empty set.
+        ArgumentError: For an unknown metric, kernel, estimator or rule, or an empty set.
     """
     begin = time.perf_counter()
     kernels = choose(kernel, metrics)
@@ -123,28 +128,35 @@ def evaluate_graphs(
     for name, graphs in (("generated", generated), ("reference", reference), ("train", train)):
         if graphs is not None and not len(graphs):
             raise ArgumentError(f"the set of {name} graphs is empty: nothing to evaluate")
+    if estimator not in ("biased", "unbiased", "both"):
+        raise ArgumentError(
+            f"estimator must be 'biased', 'unbiased' or 'both', found {estimator!r}"
+        )
     rng = np.random.default_rng(seed)
     sha = reference.sha256()
-    empty = int((generated.num_nodes == 0).sum())
-    sets = [_subset(generated[generated.num_nodes > 0], max_graphs, rng)]
-    if not len(sets[0]):
-        raise ArgumentError("every generated graph is without nodes: nothing to evaluate")
-    sets.append(_subset(reference, max_graphs, rng))
-    if train is not None:
-        sets.append(_subset(train, max_graphs, rng))
-    if not isolated:
-        sets = [g if i == 1 else remove_isolated(g) for i, g in enumerate(sets)]
-    results = []
+    tell = progress or (lambda stage, share: None)
+    results: list[Metric] = []
+    if vun:
+        tell("valid, unique, novel", 0.0)
+        results += vun_metrics(generated, reference, train, rule, sha)
+    sets = _prepare(generated, reference, train, max_graphs, isolated, rng)
+    draws = Resamples.draw(
+        len(sets[0]), len(sets[2]) if train is not None else None, n_boot, rng, floor == "matched"
+    )
+    both: Sequence[Estimator] = ("biased", "unbiased") if estimator == "both" else (estimator,)
+    scores = []
     for i, name in enumerate(metrics):
-        if progress is not None:
-            progress(name, i / len(metrics))
-        rows = describe(name, *sets)
-        results.append(_metric(name, rows, kernels[name], estimator, floor, n_boot, rng, sha))
-    warnings = _warnings(len(sets[0]), len(sets[1]), None if train is None else len(train))
+        tell(name, (i + vun) / (len(metrics) + vun))
+        scores += descriptor_scores(name, describe(name, *sets), kernels[name], both, draws)
+    mean = ratio_score(scores) if ratio else None
+    scores += [] if mean is None else [mean]
+    sizes = (len(sets[0]), len(sets[1]))
+    results += [score.metric(*sizes, sha, matched=floor == "matched") for score in scores]
+    warnings = [*_warnings(sizes[1], None if train is None else len(train)), *too_small(results)]
+    empty = int((generated.num_nodes == 0).sum())
     if empty:
         warnings.append(f"{empty} generated graphs without nodes were left out, as published")
-    if progress is not None:
-        progress("done", 1.0)
+    tell("done", 1.0)
     info: dict[str, Any] = {
         "n": len(sets[0]), "n_reference": len(sets[1]), "reference_sha256": sha, "seed": seed,
         "n_train": None if train is None else len(sets[2]), "isolated_nodes_kept": isolated,
@@ -154,31 +166,21 @@ def evaluate_graphs(
     return Report(title, tuple(results), tuple(warnings), info)
 
 
-def _metric(
-    name: str,
-    rows: Sequence[Any],
-    kernel: Kernel,
-    estimator: Estimator,
-    floor: str,
-    n_boot: int,
+def _prepare(
+    generated: Graphs,
+    reference: Graphs,
+    train: Graphs | None,
+    most: int,
+    isolated: bool,
     rng: np.random.Generator,
-    sha: str,
-) -> Metric:
-    kernel = kernel.fit(rows[1])
-    low = 0.0 if kernel.psd and estimator == "biased" else -np.inf
-    test = KernelMMD(rows[0], rows[1], kernel, estimator)
-    least, span = None, None
-    if len(rows) > 2:
-        base = KernelMMD(rows[2], rows[1], kernel, estimator)
-        if floor == "full":
-            least = base.value
-            span = centred(least, base.bootstrap(n_boot, rng), low)
-        else:
-            draws = base.bootstrap(max(n_boot, 200), rng, n=test.n)
-            least, span = float(draws.mean()), percentile(draws)
-    return Metric(
-        name=name, value=test.value, n=test.n, n_reference=test.m, population="graphs",
-        kernel=str(kernel), estimator=estimator, floor=least, floor_interval=span,
-        interval=centred(test.value, test.bootstrap(n_boot, rng), low), split_hash=sha[:16],
-        note="" if kernel.psd else "this kernel is not positive definite",
-    )  # fmt: skip
+) -> list[Graphs]:
+    """The sets as the descriptors see them: generated, reference and (if given) training."""
+    sets = [_subset(generated[generated.num_nodes > 0], most, rng)]
+    if not len(sets[0]):
+        raise ArgumentError("every generated graph is without nodes: nothing to evaluate")
+    sets.append(_subset(reference, most, rng))
+    if train is not None:
+        sets.append(_subset(train, most, rng))
+    if isolated:
+        return sets
+    return [g if i == 1 else remove_isolated(g) for i, g in enumerate(sets)]

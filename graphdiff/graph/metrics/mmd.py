@@ -125,13 +125,16 @@ def _settings(name: str) -> dict[str, Kernel]:
         "clustering": Kernel(name, 0.1, 100.0 if name == "gaussian_emd" else 1.0),
         "orbit": Kernel("rbf" if name == "gaussian_emd" else name, 30.0),
         "spectral": Kernel(name, 1.0),
+        "wavelet": Kernel(name, 1.0),
     }
 
 
 PRESETS: dict[str, dict[str, Kernel]] = {
     "gaussian_emd": _settings("gaussian_emd"),
     "gaussian_tv": _settings("gaussian_tv"),
-    "rbf": {k: Kernel("rbf", None) for k in ("degree", "clustering", "orbit", "spectral")},
+    "rbf": dict.fromkeys(
+        ("degree", "clustering", "orbit", "spectral", "wavelet"), Kernel("rbf", None)
+    ),
 }
 """Kernels by descriptor: ``gaussian_emd`` is GraphRNN and GDSS, ``gaussian_tv`` is SPECTRE and
 DiGress, ``rbf`` is a positive definite choice with the median bandwidth."""
@@ -173,9 +176,9 @@ def _check(n: int, m: int, estimator: str) -> None:
         )
 
 
-def _distinct(x: Float) -> tuple[Float, NDArray[np.int64]]:
-    rows, counts = np.unique(x, axis=0, return_counts=True)
-    return rows, counts
+def _distinct(x: Float) -> tuple[Float, NDArray[np.int64], NDArray[np.int64]]:
+    rows, where, counts = np.unique(x, axis=0, return_inverse=True, return_counts=True)
+    return rows, where.ravel(), counts
 
 
 class KernelMMD(TwoSample):
@@ -195,13 +198,21 @@ class KernelMMD(TwoSample):
         _check(len(x), len(y), estimator)
         self.estimator = estimator
         self.n, self.m = len(x), len(y)
-        rows, counts = _distinct(x)
-        refs, weights = _distinct(y)
+        rows, self.where, counts = _distinct(x)
+        refs, _, weights = _distinct(y)
         self.weights = counts / self.n
         self.kxx = kernel(rows, rows)
         self.kxy = kernel(rows, refs) @ (weights / self.m)
         kyy = kernel(refs, refs)
         self.kyy = float(self._within(kyy, weights[None].astype(np.float64))[0])
+
+    def of_rows(self, counts: NDArray[Any]) -> Float:
+        """Values ``[B]`` for the numbers of times ``[B, n]`` that each row of x is present."""
+        from scipy.sparse import csr_array
+
+        ones = np.ones(self.n)
+        member = csr_array((ones, (np.arange(self.n), self.where)), (self.n, len(self.weights)))
+        return self.statistic(np.asarray(counts, np.float64) @ member)
 
     def _within(self, k: Float, counts: Float) -> Float:
         n = counts.sum(1)

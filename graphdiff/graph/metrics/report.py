@@ -37,6 +37,7 @@ class Metric:
         floor_interval: 95 % interval of the floor.
         split_hash: First 16 hex digits of the sha256 of the reference split.
         note: What a reader should know.
+        resolution: Two samples of this size and one model differ by more in 5 % of cases.
     """
 
     name: str
@@ -52,12 +53,14 @@ class Metric:
     floor_interval: Interval | None = None
     split_hash: str = ""
     note: str = ""
+    resolution: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; NaN becomes None so that the result is strict JSON."""
         out = dict(self.__dict__)
         out["value"] = _plain(self.value)
         out["floor"] = _plain(self.floor)
+        out["resolution"] = _plain(self.resolution)
         for key in ("interval", "floor_interval"):
             out[key] = None if out[key] is None else [_plain(v) for v in out[key]]
         return out
@@ -115,14 +118,15 @@ class Report:
 
     def rows(self) -> list[list[str]]:
         """Header and rows of the printed table, as text cells."""
-        head = ["metric", "", "value", "95 % interval", "floor", "floor interval", "n", "n ref"]
-        head += ["population", "kernel, estimator"]
+        head = ["metric", "", "value", "95 % interval", "floor", "floor interval", "resolves"]
+        head += ["n", "n ref", "population", "kernel, estimator"]
         arrow = {"lower": "-", "higher": "+", "none": " "}
         rows = [head]
         rows += [
             [
                 m.name, arrow[m.direction], number(m.value), _span(m.interval), number(m.floor),
-                _span(m.floor_interval), str(m.n or ""), str(m.n_reference or ""), m.population,
+                _span(m.floor_interval), number(m.resolution), str(m.n or ""),
+                str(m.n_reference or ""), m.population,
                 ", ".join(x for x in (m.kernel, m.estimator) if x),
             ]
             for m in self.metrics
@@ -138,7 +142,11 @@ class Report:
         for row in rows:
             cells = (c.ljust(w) for c, w in zip(row, widths, strict=True))
             lines.append("  ".join(cells).rstrip())
-        lines += [f"  {m.name}: {m.note}" for m in self.metrics if m.note]
+        notes: dict[str, list[str]] = {}
+        for metric in self.metrics:
+            if metric.note:
+                notes.setdefault(metric.note, []).append(metric.name)
+        lines += [f"  {', '.join(names)}: {note}" for note, names in notes.items()]
         lines += [f"warning: {w}" for w in self.warnings]
         return "\n".join(lines)
 

@@ -15,12 +15,11 @@ from graphdiff.data.graphs import Graphs
 from graphdiff.graph.metrics.block import (
     _describe,
     _log_partitions,
-    block_test,
     description_length,
     fit_blocks,
-    sbm_verdicts,
 )
 from graphdiff.graph.metrics.intervals import wilson
+from graphdiff.graph.metrics.sbm import block_test, sbm_verdicts
 
 MODELS = ("degree_corrected", "bernoulli")
 DATA = os.environ.get("GRAPHDIFF_DATA")
