@@ -250,7 +250,7 @@ class Categorical(Kernel):
 
     def push(self, flat: Tensor) -> Tensor:
         """Inverse cumulative distribution in float64; int64 values ``[b, ...]``."""
-        cdf = self._free_weights().double().cumsum(-1)
+        cdf = self._free_weights().cumsum(-1, dtype=torch.float64)
         # u < 1 strictly, so the count stays below K and classes of probability 0 are skipped.
         level = flat.double().unsqueeze(-1) * cdf[..., -1:]
         return self._place((cdf <= level).sum(-1))
@@ -299,8 +299,10 @@ class Categorical(Kernel):
         log_p = torch.log_softmax(self.logits, -1)
         log_q = torch.log_softmax(other.logits, -1)
         p = log_p.exp()
-        # A class of probability 0 adds nothing, whatever the logarithms are.
-        gap = log_p.masked_fill(p == 0, 0) - log_q.masked_fill(p == 0, 0)
+        # A class of probability 0, or the smallest that weights have, adds nothing, whatever the
+        # logarithms are.
+        never = p < 1e-30
+        gap = log_p.masked_fill(never, 0) - log_q.masked_fill(never, 0)
         return self.space.sum((p * gap).sum(-1), self.mask)
 
     @property

@@ -183,3 +183,25 @@ def test_sample_all_equals_single_draws():
     assert list(drawn) == list(kernels)
     for name, kernel in kernels.items():
         assert torch.equal(drawn[name], kernel.sample(KEY.at(stream=name)))
+
+
+@pytest.mark.parametrize("space", [Dense(), Symmetric(), Upper()])
+def test_categorical_of_weights_is_that_of_their_logarithms(space):
+    shape = (3, 4) if space == Dense() else (3, 4, 4)
+    mask = torch.arange(4) < torch.tensor([4, 2, 3])[:, None]
+    key = Key(0, torch.arange(3))
+    size = space.size(shape)
+    weights = key.uniform(size * 5).view(3, size, 5)
+    weights[:, 0, 2] = 0
+    short = Categorical.of_weights(weights, shape, space, mask)
+    logits = space.scatter(weights.log().flatten(1), (*shape, 5))
+    full = Categorical(logits, space, mask)
+    assert short.shape == full.shape == shape
+    assert short.noise_size == full.noise_size == size
+    x = full.sample(key)
+    assert torch.equal(short.sample(key), x)
+    assert torch.equal(short.mode, full.mode)
+    torch.testing.assert_close(short.log_prob(x), full.log_prob(x))
+    torch.testing.assert_close(short.kl(full), torch.zeros(3), atol=1e-6, rtol=0)
+    soft = short.relaxed(key, 0.5), full.relaxed(key, 0.5)
+    torch.testing.assert_close(*soft)
