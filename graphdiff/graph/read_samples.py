@@ -164,6 +164,8 @@ def _natural(named: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _stack(values: NDArray[Any], sizes: NDArray[Any] | None, where: str) -> Graphs:
     if values.dtype.kind not in "biuf":
         raise DataError(f"{where}: matrices must be numbers, found {values.dtype}")
+    if not np.isfinite(values).all():
+        raise DataError(f"{where}: a matrix holds nan or infinite values; sample this graph again")
     b, n, _ = values.shape
     mask = None
     if sizes is not None and sizes.shape == (b, n):
