@@ -309,7 +309,8 @@ class Model:
         if not len(ids):
             return
         calls = sampler.network_calls
-        sizes = self.task.sizes(ids, seed)
+        here = {k: _pick(k, v, ids - start, n) for k, v in cond.items()}
+        sizes = self.task.sizes(ids, seed, **here)
         done, total = 0, calls * len(ids)
         for bucket in bucket_by_size(sizes, batch=batch_size):
             index = torch.as_tensor(bucket.index, dtype=torch.int64)

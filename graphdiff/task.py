@@ -147,8 +147,11 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
-        """Size (number of nodes, tokens; 1 for fixed shapes) of each sample, int64 ``[b]``."""
+    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
+        """Size (number of nodes, tokens; 1 for fixed shapes) of each sample, int64 ``[b]``.
+
+        ``cond`` is what :meth:`template` is given, one value for all samples or one for each.
+        """
 
     @abstractmethod
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:

@@ -133,7 +133,7 @@ class ImageTask(Task):
         times = self.config.process.times(sample.steps)
         return Sampler(self.process(), {"pixels": sample.build()}, times)
 
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
         """All images have one shape: ones, int64 ``[b]``."""
         return torch.ones_like(ids)
 

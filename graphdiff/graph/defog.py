@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from graphdiff.graph.discrete import DiscreteGraphTask
 from graphdiff.graph.discrete_config import DiscreteConfig
+from graphdiff.graph.discrete_task import DiscreteGraphTask
 
 __all__ = ["DefogTask"]
 

@@ -14,34 +14,41 @@ their nodes on padding. A sample's noise does not depend on padding, so the loss
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, final
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter
+from torch.nn import Module
 
 from graphdiff.core.ctmc import CTMC
 from graphdiff.core.denoiser import Bayes, Denoiser, Logits, Parametrization, Subs
-from graphdiff.core.errors import ConfigError, DataError
+from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.jump import AncestralJump, EulerJump, TauLeaping
 from graphdiff.core.process import Process, Product
 from graphdiff.core.program import Solver
 from graphdiff.core.rng import Key
-from graphdiff.core.sampler import Sampler, Times
 from graphdiff.core.schedule import FlowMatching, Schedule, SquaredCosine
 from graphdiff.core.space import Dense, Space, Symmetric
 from graphdiff.core.state import State, bucket_by_size
 from graphdiff.core.times import distort_time
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.discrete_config import DiscreteConfig, JumpConfig, PairNetConfig
-from graphdiff.graph.output import GraphOutput
-from graphdiff.task import Data, Samples, Task
 
-__all__ = ["DiscreteGraphData", "DiscreteGraphTask", "build_network", "build_process"]
+__all__ = [
+    "blank",
+    "build_denoiser",
+    "build_network",
+    "build_process",
+    "cross_entropies",
+    "draw_sizes",
+    "given_sizes",
+    "grouped",
+    "solver_of",
+    "to_graphs",
+]
 
 MAX_WASTE = 0.2
 """Largest share of padded nodes in a group that is computed together."""
@@ -116,188 +123,35 @@ def solver_of(sample: JumpConfig) -> Solver:
     return solver
 
 
-class DiscreteGraphData(Data):
-    """Training graphs, packed; a batch is padded to its largest graph."""
-
-    def __init__(
-        self, graphs: Graphs, config: DiscreteConfig, fingerprint: Mapping[str, Any] | None = None
-    ) -> None:
-        """Check ``graphs`` and count their classes.
-
-        Raises:
-            DataError: The set is empty, or has graphs or classes that the config cannot hold.
-        """
-        data = config.data
-        if not len(graphs):
-            raise DataError(
-                f"data set {data.name!r} has no graphs to train on; check data.split "
-                f"({data.split!r}) and the files of the set"
-            )
-        _check("nodes", graphs.max_nodes, data.nodes, data.name)
-        if graphs.edge_type is not None and len(graphs.edge_type):
-            _check("bonds", int(graphs.edge_type.max()), data.bonds, data.name)
-        if data.atoms and graphs.node_type is not None:
-            _check("atoms", int(graphs.node_type.max()) + 1, len(data.atoms), data.name)
-        self.graphs = graphs
-        self._atoms = bool(data.atoms)
-        self._fingerprint = dict(fingerprint or {})
-        self.sizes = tuple(np.bincount(graphs.num_nodes, minlength=data.nodes + 1).tolist())
-        self.node_probs = _frequencies(graphs.node_type, len(data.atoms))
-        pairs = int((graphs.num_nodes * (graphs.num_nodes - 1) // 2).sum())
-        kinds = (
-            np.ones(len(graphs.edges), np.int8) if graphs.edge_type is None else graphs.edge_type
-        )
-        self.edge_probs = _frequencies(kinds, data.bonds + 1, zeros=pairs - len(kinds))
-
-    def __len__(self) -> int:
-        return len(self.graphs)
-
-    def batch(self, index: Tensor) -> State:
-        """Classes ``adj`` int64 ``[b, n, n]`` and ``x`` ``[b, n]`` with the mask of the nodes."""
-        kinds, adj, real = self.graphs.dense(index.numpy())
-        mask = torch.from_numpy(real)
-        values, masks = {"adj": torch.from_numpy(adj)}, {"adj": mask}
-        if self._atoms:
-            values["x"] = torch.from_numpy(np.where(real, kinds, 0))
-            masks["x"] = mask
-        return State(values, masks, index)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Name, split, n and sha256 of the training split."""
-        return self._fingerprint
+def build_denoiser(config: DiscreteConfig, net: Module) -> Denoiser:
+    """``net`` with the process of the config and the meaning of its output."""
+    process = build_process(config)
+    part: Parametrization = Logits()
+    if config.noise.kind == "absorbing":
+        part = Subs()
+    elif config.loss.output == "bayes":
+        part = Bayes()
+    return Denoiser(net, process, dict.fromkeys(process.names, part))
 
 
-def _check(what: str, found: int, allowed: int, name: str) -> None:
-    if found > allowed:
-        raise DataError(
-            f"data set {name!r} needs data.{what} of at least {found}, found {allowed}; raise it"
-        )
+def cross_entropies(
+    config: DiscreteConfig, denoiser: Denoiser, clean: State, key: Key
+) -> dict[str, Tensor]:
+    """Mean cross-entropy of the node classes and ``loss.edge`` times that of the pairs, ``[b]``.
 
-
-def _frequencies(kinds: Any, classes: int, zeros: int = 0) -> tuple[float, ...]:
-    """Class frequencies; a class that never occurs counts once, so that it stays possible."""
-    if not classes or kinds is None:
-        return ()
-    counts = np.bincount(kinds, minlength=classes).astype(np.float64)
-    counts[0] += zeros
-    counts = np.maximum(counts, 1.0)
-    return tuple((counts / counts.sum()).tolist())
-
-
-@dataclass(frozen=True)
-class DiscreteGraphTask(Task):
-    """A task on categorical graphs; subclasses name a method and choose its defaults."""
-
-    config: DiscreteConfig
-
-    @final
-    def to_config(self) -> dict[str, Any]:
-        """The plain mapping that :meth:`from_config` accepts."""
-        return asdict(self.config)
-
-    @final
-    def build(self) -> Denoiser:
-        """A freshly initialised denoiser; the global generator is left as it was."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            net = build_network(self.config)
-        process = build_process(self.config)
-        part: Parametrization = Logits()
-        if self.config.noise.kind == "absorbing":
-            part = Subs()
-        elif self.config.loss.output == "bayes":
-            part = Bayes()
-        return Denoiser(net, process, dict.fromkeys(process.names, part))
-
-    @final
-    def data(self, root: str | Path | None = None) -> DiscreteGraphData:
-        """The training split."""
-        from graphdiff.data import load
-
-        dataset = load(self.config.data.name, root)
-        split = self.config.data.split
-        return DiscreteGraphData(dataset.split(split), self.config, dataset.fingerprint(split))
-
-    @final
-    def prepared(self, data: Data) -> DiscreteGraphTask:
-        """Carries node counts and class frequencies into the card and the noise."""
-        if not isinstance(data, DiscreteGraphData):
-            return self
-        facts = self.config.with_facts(data.sizes, data.node_probs, data.edge_probs)
-        return type(self)(facts)
-
-    @final
-    def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
-        """Mean cross-entropy of the node classes and ``loss.edge`` times that of the pairs."""
-        t = distort_time(key.at(stream="time").uniform(1).squeeze(1), self.config.loss.distortion)
-        groups = grouped(clean)
-        parts = []
-        for index, state in groups:
-            own = key.select(index)
-            noisy = denoiser.process.corrupt(state, t[index], own)
-            parts.append(denoiser.process.loss(denoiser(noisy, t[index]), state, noisy, t[index]))
-        back = torch.argsort(torch.cat([index for index, _ in groups]))
-        found = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
-        return {**found, "adj": found["adj"] * self.config.loss.edge}
-
-    @final
-    def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
-        """One group."""
-        return {"net": list(denoiser.net.parameters())}
-
-    @final
-    def sampler(self, **overrides: Any) -> Sampler:
-        """The configured sampler; overrides are the fields of :class:`JumpConfig`."""
-        sample = self.config.sample.with_overrides(overrides) if overrides else self.config.sample
-        times = Times(sample.steps, end=0.0, distortion=sample.distortion)
-        return Sampler(build_process(self.config), solver_of(sample), times)
-
-    @final
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
-        """Node counts drawn from the histogram of the training set, one for each id."""
-        return draw_sizes(self.config.data.sizes, ids, seed)
-
-    @final
-    def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
-        """Zeros ``adj [b, pad, pad]`` and ``x [b, pad]`` with the masks of ``sizes``."""
-        if cond:
-            raise ConfigError(f"{self.kind} takes no condition, found {', '.join(sorted(cond))}")
-        return blank(ids, sizes, pad, bool(self.config.data.atoms))
-
-    @final
-    def quantise(self, state: State) -> Graphs:
-        """A finished state as graphs; every masked-in node is a node."""
-        return to_graphs(state, self.config.data.bonds, len(self.config.data.atoms))
-
-    @final
-    def decode(self, state: State) -> tuple[list[Any], Graphs]:
-        """RDKit molecules (corrected, largest fragment) or networkx graphs, and the raw graphs."""
-        raw = self.quantise(state)
-        return self._output.items(raw), raw
-
-    @final
-    def join(self, raws: Sequence[Graphs], order: Sequence[int]) -> Graphs:
-        """Concatenate packed graphs and reorder them."""
-        return self._output.join(raws, order)
-
-    @final
-    def write(self, samples: Samples, out: Path) -> list[Path]:
-        """``samples.smi``, ``samples.sdf`` or ``samples.graphml``, and the raw ``samples.npz``."""
-        return self._output.write(samples, out)
-
-    @final
-    def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
-        """Raw samples as ``"rdkit"``, ``"smiles"``, ``"networkx"``, ``"pyg"``, ``"dgl"`` …."""
-        return self._output.convert(samples, kind)
-
-    @final
-    def draw(self, samples: Samples, path: Path, *, count: int = 25) -> Path:
-        """A grid of molecules or graphs as PNG."""
-        return self._output.draw(samples, path, count=count)
-
-    @property
-    def _output(self) -> GraphOutput:
-        return GraphOutput(self.config.data.atoms)
+    Values of ``clean`` that are no component are conditions of the network.
+    """
+    t = distort_time(key.at(stream="time").uniform(1).squeeze(1), config.loss.distortion)
+    process = denoiser.process
+    groups = grouped(clean)
+    parts = []
+    for index, state in groups:
+        noisy, clock = process.corrupt(state, t[index], key.select(index)), t[index]
+        cond = {name: v for name, v in state.values.items() if name not in process.parts}
+        parts.append(process.loss(denoiser(noisy, clock, cond or None), state, noisy, clock))
+    back = torch.argsort(torch.cat([index for index, _ in groups]))
+    found = {name: torch.cat([part[name] for part in parts])[back] for name in parts[0]}
+    return {**found, "adj": found["adj"] * config.loss.edge}
 
 
 def grouped(clean: State) -> list[tuple[Tensor, State]]:
@@ -310,12 +164,11 @@ def grouped(clean: State) -> list[tuple[Tensor, State]]:
         index = bucket.index.to(mask.device)
         part = clean.select(index)
         n = bucket.size
-        values = {"adj": part["adj"][:, :n, :n]}
+        values = {**part.values, "adj": part["adj"][:, :n, :n]}
         if "x" in clean.values:
             values["x"] = part["x"][:, :n]
-        groups.append(
-            (index, State(values, {k: m[:, :n] for k, m in part.masks.items()}, part.ids))
-        )
+        masks = {name: m[:, :n] for name, m in part.masks.items()}
+        groups.append((index, State(values, masks, part.ids)))
     return groups
 
 
@@ -336,6 +189,21 @@ def draw_sizes(histogram: Sequence[int], ids: Tensor, seed: int) -> Tensor:
     return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
 
 
+def given_sizes(size: Any, n: int, largest: int) -> Tensor:
+    """Node counts that a user asked for, int64 ``[n]``; ``size`` is one number or one for each.
+
+    Raises:
+        ArgumentError: A size is below 1 or above ``largest``.
+    """
+    out = torch.as_tensor(size, dtype=torch.int64).expand(n).clone()
+    if len(out) and (int(out.min()) < 1 or int(out.max()) > largest):
+        raise ArgumentError(
+            f"size must lie between 1 and {largest}, the largest graph the model was trained on; "
+            f"found {int(out.min())} to {int(out.max())}"
+        )
+    return out
+
+
 def blank(ids: Tensor, sizes: Tensor, pad: int, atoms: bool) -> State:
     """A template of classes."""
     mask = torch.arange(pad, device=ids.device) < sizes.to(ids.device).unsqueeze(1)
@@ -348,10 +216,10 @@ def blank(ids: Tensor, sizes: Tensor, pad: int, atoms: bool) -> State:
 def to_graphs(state: State, bonds: int, atoms: int) -> Graphs:
     """Class tensors as packed graphs; a class that is still masked counts as class 0."""
     adj = state["adj"].detach().cpu()
-    adj = torch.where(adj > bonds, 0, adj).numpy()
+    kept = torch.where(adj > bonds, 0, adj).numpy()
     mask = state.mask("adj")
-    real = np.ones(adj.shape[:2], bool) if mask is None else mask.cpu().numpy()
+    real = np.ones(kept.shape[:2], bool) if mask is None else mask.cpu().numpy()
     if not atoms:
-        return Graphs.from_dense(adj, real)
+        return Graphs.from_dense(kept, real)
     kinds = state["x"].detach().cpu()
-    return Graphs.from_dense(adj, real, torch.where(kinds >= atoms, 0, kinds).numpy())
+    return Graphs.from_dense(kept, real, torch.where(kinds >= atoms, 0, kinds).numpy())

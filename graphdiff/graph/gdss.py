@@ -239,7 +239,7 @@ class GDSSTask(Task):
         times = Times(n=sample.steps, kind=kind, end=sample.end, component=component)
         return Sampler(build_process(self.config), solver_of(sample), times)
 
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
         """Node counts drawn from the histogram of the training set, one for each id."""
         counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
         if not len(counts):

@@ -113,7 +113,7 @@ class HSpectreTask(Task):
             max(len(c.data.sizes) - 1, 1), sample.memory,
         )  # fmt: skip
 
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
         """Node counts drawn from the histogram of the training set, one for each id."""
         counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
         if not len(counts):

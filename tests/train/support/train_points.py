@@ -119,7 +119,7 @@ class PointsTask(Task):
     def sampler(self, **overrides: Any) -> Any:
         raise NotImplementedError
 
-    def sizes(self, ids: Tensor, seed: int) -> Tensor:
+    def sizes(self, ids: Tensor, seed: int, **cond: object) -> Tensor:
         return torch.ones_like(ids)
 
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
