@@ -1,0 +1,169 @@
+"""The kernel of discrete components; see :mod:`graphdiff.core.kernel`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.core.kernel_base import Kernel, mismatch
+from graphdiff.core.rng import Key
+from graphdiff.core.space import Space
+
+__all__ = ["Categorical"]
+
+
+@final
+class Categorical(Kernel):
+    """Independent classes, one for each free coordinate.
+
+    Args:
+        logits: Unnormalised log-probabilities ``[b, ..., K]``; ``-inf`` excludes a class. On a
+            symmetric space the entries above the diagonal count.
+        space: Where the free coordinates of the values ``[b, ...]`` sit.
+        mask: Padding mask, or None. Padding and the diagonal take class 0.
+    """
+
+    noise: ClassVar[Literal["normal", "uniform"] | None] = "uniform"
+
+    def __init__(self, logits: Tensor, space: Space, mask: Tensor | None) -> None:
+        self._logits: Tensor | None = logits
+        self._weights: Tensor | None = None
+        self._shape = logits.shape[:-1]
+        self.space = space
+        self.mask = mask
+
+    @classmethod
+    def of_weights(
+        cls, weights: Tensor, shape: Sequence[int], space: Space, mask: Tensor | None
+    ) -> Categorical:
+        """The law of values of ``shape``, given on their free coordinates.
+
+        A step of a sampler knows probabilities, not logarithms, and half of a symmetric matrix
+        stands for the whole; a draw then needs neither logarithm, exponential nor full tensor.
+
+        Args:
+            weights: Probabilities up to a factor, ``[b, size, K]``, not negative.
+            shape: Shape of the values ``[b, ...]``, of which ``space`` counts ``size`` as free.
+            space: Where the free coordinates of the values sit.
+            mask: Padding mask, or None.
+        """
+        kernel = cls.__new__(cls)
+        kernel._logits, kernel._weights, kernel._shape = None, weights, torch.Size(shape)
+        kernel.space, kernel.mask = space, mask
+        return kernel
+
+    @property
+    def logits(self) -> Tensor:
+        """Unnormalised log-probabilities ``[b, ..., K]``; finite if made from weights."""
+        if self._logits is None:
+            free = self._free_logits()
+            self._logits = self.space.scatter(free.flatten(1), (*self._shape, free.shape[-1]))
+        return self._logits
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the values, ``[b, ...]``."""
+        return self._shape
+
+    @property
+    def noise_size(self) -> int:
+        """Free coordinates of a sample: half of a symmetric matrix."""
+        return self.space.size(self.shape)
+
+    @property
+    def noise_dtype(self) -> torch.dtype:
+        """float64: float32 noise cannot reach rare classes and so lowers the temperature."""
+        return torch.float64
+
+    def push(self, flat: Tensor) -> Tensor:
+        """Inverse cumulative distribution in float64; int64 values ``[b, ...]``."""
+        cdf = self._free_weights().cumsum(-1, dtype=torch.float64)
+        # u < 1 strictly, so the count stays below K and classes of probability 0 are skipped.
+        level = flat.double().unsqueeze(-1) * cdf[..., -1:]
+        return self._place((cdf <= level).sum(-1))
+
+    def relaxed(self, key: Key, temperature: float, hard: bool = True) -> Tensor:
+        """A differentiable draw by the Gumbel-max trick (Jang et al., 2017, arXiv 1611.01144).
+
+        Args:
+            key: Stream of the noise; a relaxed draw differs from :meth:`sample` of the same key.
+            temperature: Above 0; small ones approach the categorical law and raise the variance
+                of the gradient.
+            hard: Return one-hot vectors whose gradient is that of the soft ones
+                (straight-through). The law of the hard values is exact at any temperature.
+
+        Returns:
+            Class weights ``[b, ..., K]``; class 0 at padding and on the diagonal.
+
+        Raises:
+            ArgumentError: ``temperature`` is not positive.
+        """
+        if not temperature > 0:
+            raise ArgumentError(f"temperature must be positive, found {temperature}")
+        free = self._free_logits()
+        classes = free.shape[-1]
+        uniform = key.uniform(self.noise_size * classes, torch.float64).reshape(free.shape)
+        scores = free.double() - torch.log(-torch.log(uniform))
+        weights = torch.softmax(scores / temperature, -1)
+        if hard:
+            one_hot = functional.one_hot(scores.argmax(-1), classes)
+            weights = one_hot + (weights - weights.detach())
+        weights = weights.to(self.logits.dtype)
+        placed = torch.stack([self._place(w) for w in weights.unbind(-1)], -1)
+        # The places without a coordinate are zero vectors now; they are class 0.
+        spare = 1 - self._place(torch.ones_like(weights[..., 0]))
+        return placed + functional.pad(spare.unsqueeze(-1), (0, classes - 1))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of the classes ``x`` int64 ``[b, ...]``, nats, ``[b]``."""
+        each = torch.log_softmax(self.logits, -1).gather(-1, x.unsqueeze(-1)).squeeze(-1)
+        return self.space.sum(each, self.mask)
+
+    def kl(self, other: Kernel) -> Tensor:
+        """KL(self || other), nats, ``[b]``; infinite where ``other`` excludes a possible class."""
+        if not isinstance(other, Categorical) or other.space != self.space:
+            raise mismatch(self, other)
+        log_p = torch.log_softmax(self.logits, -1)
+        log_q = torch.log_softmax(other.logits, -1)
+        p = log_p.exp()
+        # A class of probability 0, or the smallest that weights have, adds nothing, whatever the
+        # logarithms are.
+        never = p < 1e-30
+        gap = log_p.masked_fill(never, 0) - log_q.masked_fill(never, 0)
+        return self.space.sum((p * gap).sum(-1), self.mask)
+
+    @property
+    def mean(self) -> Tensor:
+        """Class probabilities ``[b, ..., K]``, also at padding."""
+        return torch.softmax(self.logits, -1)
+
+    @property
+    def mode(self) -> Tensor:
+        """The most probable class, int64 ``[b, ...]``."""
+        return self._place(self._free_logits().argmax(-1))
+
+    def _free_logits(self) -> Tensor:
+        """Logits of the free coordinates, ``[b, size, K]``."""
+        if self._weights is not None:
+            # What underflows stays finite, and so do divergences and gradients.
+            return self._weights.clamp(min=torch.finfo(self._weights.dtype).tiny).log()
+        flat = self.space.gather(self.logits)
+        return flat.reshape(len(flat), self.noise_size, self.logits.shape[-1])
+
+    def _free_weights(self) -> Tensor:
+        """Probabilities of the free coordinates up to a factor, ``[b, size, K]``."""
+        if self._weights is not None:
+            return self._weights
+        # A softmax over few classes costs several times its exponentials, and the factor is free.
+        free = self._free_logits().double()
+        return (free - free.amax(-1, keepdim=True)).exp()
+
+    def _place(self, flat: Tensor) -> Tensor:
+        """Flat values ``[b, size]`` as a tensor ``[b, ...]`` with zeros at padding."""
+        x = self.space.scatter(flat, self.shape)
+        return x if self.mask is None else self.space.apply_mask(x, self.mask)
