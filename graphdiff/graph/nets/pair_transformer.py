@@ -116,7 +116,8 @@ class _Layer(nn.Module):
         seen, edges = self.norm_x(x, y), self.norm_e(e, y)
         q, k, v = self.qkv(seen).chunk(3, -1)
         bias = to_full(self.bias(edges), n) + shape.hidden
-        x = x + self.attended(attend(q * self.scale, k, v, bias, self.heads))
+        # Padded nodes attend as well; what they gather must not reach the mean over the nodes.
+        x = x + self.attended(attend(q * self.scale, k, v, bias, self.heads)) * shape.node
         e = e + self.edge(self._about_pairs(x, edges, shape)) * shape.pair
         gathered = incident(e, n) * shape.root
         x = x + self.node(torch.cat([self.norm_f(x, y), gathered], -1)) * shape.node
