@@ -126,17 +126,7 @@ class HSpectreTask(Task):
         return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
 
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
-        """The sizes that are asked for: ``size`` ``[b]``; condition ``nodes`` sets them."""
-        nodes = cond.pop("nodes", None)
-        if cond:
-            raise ConfigError(
-                "the expansion model takes the condition nodes only, found "
-                f"{', '.join(sorted(cond))}"
-            )
-        if nodes is not None:
-            sizes = torch.as_tensor(nodes, dtype=torch.int64).expand(len(ids))
-            if int(sizes.min()) < 1:
-                raise ConfigError(f"condition nodes is {int(sizes.min())}, expected at least 1")
+        """The sizes that are asked for: ``size`` ``[b]``; nothing is padded."""
         return State({"size": sizes.to(ids.device).clone()}, {}, ids)
 
     # -- results ------------------------------------------------------------------------------
