@@ -28,12 +28,12 @@ from graphdiff.core.ctmc import (
     check_classes,
     check_logits,
     class_probs,
+    cross_entropy,
     fit_to,
     free_part,
     is_class,
     log_of,
     one_hot,
-    pick,
     probabilities,
 )
 from graphdiff.core.errors import ArgumentError
@@ -119,16 +119,20 @@ class Absorbing(CTMC):
         return torch.where(hidden, pace * error, 0)
 
     def _cross_entropy(self, x0_pred: Tensor, x0: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        return pick(-self._log_clean(x0_pred), x0), self._hidden(x_t)
+        return cross_entropy(self._without_mask(x0_pred), x0), self._hidden(x_t)
 
     def _hidden(self, x_t: Tensor) -> Tensor:
         return x_t == self.classes - 1
 
     def _log_clean(self, x0: Tensor) -> Tensor:
         """Log-probabilities without the mask class, which gets ``-inf``."""
+        return torch.log_softmax(self._without_mask(x0), -1)
+
+    def _without_mask(self, x0: Tensor) -> Tensor:
+        """Logits that exclude the mask class."""
         check_logits(x0, self.classes)
         never = torch.arange(self.classes, device=x0.device) == self.classes - 1
-        return torch.log_softmax(x0.masked_fill(never, -torch.inf), -1)
+        return x0.masked_fill(never, -torch.inf)
 
 
 class _Mixing(CTMC):
@@ -179,7 +183,7 @@ class _Mixing(CTMC):
         clean = one_hot(x0, len(pi), x0_pred.dtype)
         check_logits(x0_pred, len(pi))
         true = self._mixture(at, clean, pi, x_t, alpha, alpha)
-        guess = self._mixture(at, torch.softmax(x0_pred, -1), pi, x_t, alpha, alpha)
+        guess = self._mixture(at, probabilities(x0_pred), pi, x_t, alpha, alpha)
         # r^ - r + r log(r / r^) = r (z - log(1 + z)), which does not cancel where r^ is near r:
         # near t = 1 the rate of hits grows as 1 / alpha and z falls as alpha.
         z = (guess - true) / true
@@ -189,8 +193,7 @@ class _Mixing(CTMC):
 
     def _cross_entropy(self, x0_pred: Tensor, x0: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
         check_logits(x0_pred, len(self.stationary))
-        error = pick(-torch.log_softmax(x0_pred, -1), x0)
-        return error, torch.ones_like(x0, dtype=torch.bool)
+        return cross_entropy(x0_pred, x0), torch.ones_like(x0, dtype=torch.bool)
 
     def _mixture(
         self,

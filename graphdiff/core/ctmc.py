@@ -100,11 +100,11 @@ class CTMC(Process):
     def _elbo(
         self, x0_pred: Tensor, x0: Tensor, x_t: Tensor, alpha: Tensor, slope: Tensor
     ) -> Tensor:
-        """Integrand of the bound for each token ``[b, ...]``."""
+        """Integrand of the bound for each token ``[b, size]``, from logits ``[b, size, K]``."""
 
     @abstractmethod
     def _cross_entropy(self, x0_pred: Tensor, x0: Tensor, x_t: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy of each token and whether it counts, both ``[b, ...]``."""
+        """Cross-entropy of each token ``[b, size]``, and whether it counts."""
 
     @final
     def marginal(self, x0: Tensor, t: float | Tensor, mask: Tensor | None) -> Categorical:
@@ -148,12 +148,15 @@ class CTMC(Process):
         self, x0_pred: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, mask: Tensor | None
     ) -> Tensor:
         """Loss ``[b]`` of logits ``x0_pred`` ``[b, ..., K]``, as ``weighting`` says."""
+        # Only the free coordinates: half of a symmetric matrix.
+        clean, logits = free_part(self.space, x0, x0_pred)
+        noisy = self.space.gather(x_t)
         if self.weighting == "ce":
-            error, counts = self._cross_entropy(x0_pred, x0, x_t)
-            tokens = self.space.sum(counts.to(error.dtype), mask).clamp(min=1)
-            return self.space.sum(torch.where(counts, error, 0), mask) / tokens
+            error, counts = self._cross_entropy(logits, clean, noisy)
+            tokens = self._sum(counts.to(error.dtype), x0, mask).clamp(min=1)
+            return self._sum(torch.where(counts, error, 0), x0, mask) / tokens
         alpha, slope = alpha_slope(self.schedule, t)
-        return self.space.sum(self._elbo(x0_pred, x0, x_t, alpha, slope), mask)
+        return self._sum(self._elbo(logits, clean, noisy, alpha, slope), x0, mask)
 
     @final
     def transition(self, t: float | Tensor, s: float | Tensor) -> Tensor:
@@ -175,6 +178,10 @@ class CTMC(Process):
     def reverse_rate(self, x_t: Tensor, x0: Tensor, t: float | Tensor) -> Tensor:
         """Rates ``[b, ..., K]`` of the reverse chain out of ``x_t``; each row sums to zero."""
         return self.reverse_rate_at(x_t, x0, *alpha_slope(self.schedule, t))
+
+    def _sum(self, flat: Tensor, like: Tensor, mask: Tensor | None) -> Tensor:
+        """Sum ``[b]`` of numbers ``[b, size]`` at the free coordinates that are real."""
+        return self.space.sum(self.space.scatter(flat, like.shape), mask)
 
     def _place(self, flat: Tensor, like: Tensor, mask: Tensor | None) -> Tensor:
         x = self.space.scatter(flat, like.shape)
@@ -257,6 +264,11 @@ def one_hot(x: Tensor, classes: int, dtype: torch.dtype = torch.float64) -> Tens
 def pick(v: Tensor, x: Tensor) -> Tensor:
     """``v[..., x]``."""
     return v.gather(-1, integer_classes(x).unsqueeze(-1)).squeeze(-1)
+
+
+def cross_entropy(logits: Tensor, x: Tensor) -> Tensor:
+    """``-log softmax(logits)[..., x]``; for few classes far faster than the whole softmax."""
+    return torch.logsumexp(logits, -1) - pick(logits, x)
 
 
 def integer_classes(x: Tensor) -> Tensor:
