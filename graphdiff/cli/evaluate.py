@@ -102,6 +102,7 @@ def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
     """
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
+    from graphdiff.graph.aromatic import has_aromatic, to_smiles_list
     from graphdiff.graph.metrics import evaluate_dataset, evaluate_molecules
 
     if reference.atoms is None and not isinstance(raw, Graphs):
@@ -115,6 +116,8 @@ def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
             update(round(1000 * share), 1000)
 
         if reference.atoms is not None:
+            if isinstance(raw, Graphs) and has_aromatic(raw):
+                raw = to_smiles_list(raw, reference.atoms)
             return evaluate_molecules(raw, reference, progress=tell)
         return evaluate_dataset(raw, reference, progress=tell)
 
