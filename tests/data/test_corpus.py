@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from graphdiff.data.corpus.statistics import average_degree, clustering, hashes
 from graphdiff.data.corpus.subgraphs import induced, neighbourhoods, walks
 from graphdiff.data.corpus.table import domain_titles, folder_entries, locate, table
 from graphdiff.data.graphs import Graphs
-from graphdiff.data.sources import find
+from graphdiff.data.sources import card, find
 
 BOUNDS = (5, 12)
 GRAPHS = {
@@ -363,6 +364,32 @@ def test_the_table() -> None:
     for entry in entries:
         assert {"licence", "origin", "citation"} <= entry.options.keys()
         assert entry.many or len(entry.options.get("sha256", "")) == 64
+
+
+def test_every_file_of_the_table_has_an_address_or_a_package() -> None:
+    addresses = {entry["file"]: entry for entry in card("lggm")["fetch"]}
+    for entry in table():
+        if "file" in entry.options and "package" not in entry.options:
+            address = addresses.pop(entry.options["file"])
+            assert address["url"].startswith("https://")
+            assert address["url"].endswith(Path(address["file"]).name)
+            assert len(address["sha256"]) == 64
+    assert not addresses
+
+
+def test_files_of_packages_are_read_and_nothing_of_them_runs(tmp_path, monkeypatch) -> None:
+    entry = next(e for e in table() if e.name == "fly-mushroom-body-left")
+    package = tmp_path / "graspologic"
+    (package / entry.options["member"]).parent.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('imported')")
+    (package / entry.options["member"]).write_text("0 1\n1 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("GRAPHDIFF_DATA", raising=False)
+    monkeypatch.delitem(sys.modules, "graspologic", raising=False)
+    found = locate(entry)
+    assert found.name == str(package / entry.options["member"])
+    with pytest.raises(DataError, match="another network"):
+        found.networks()
 
 
 def test_networks_of_networkx_are_the_recorded_ones() -> None:

@@ -161,6 +161,7 @@ def load_lggm(
     absent = [e.name for e in entries if e.name not in names]
     built, about = _cached(found, settings, progress)
     about = card("lggm") | about | {"missing": absent, "failures": []}
+    about.pop("fetch", None)
     about["sources"] = _sources(found, built)
     if folder is not None:
         about |= {"source": f"networks of the folder {Path(folder).name}", "licence": "your own"}
