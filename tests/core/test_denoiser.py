@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from exact_discrete import ExactDiscrete, random_law
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from graphdiff.core import denoiser as d
+from graphdiff.core.categorical import Absorbing, Marginal, Uniform
+from graphdiff.core.ctmc import CTMC
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian
 from graphdiff.core.process import Process, Product
 from graphdiff.core.rng import Key
-from graphdiff.core.schedule import VE, VP, Cosine, FlowMatching, Schedule, SubVP
+from graphdiff.core.schedule import VE, VP, Cosine, FlowMatching, Schedule, SquaredCosine, SubVP
 from graphdiff.core.space import Dense, Symmetric
 from graphdiff.core.state import State
 
@@ -75,6 +78,78 @@ def test_subs_excludes_the_mask_and_carries_over() -> None:
     assert torch.equal(p[~hidden].argmax(-1), x[~hidden])
     assert torch.equal(p[~hidden].amax(-1), torch.ones(3))
     torch.testing.assert_close(p[hidden][:, :3], torch.softmax(out[hidden][:, :3], -1))
+
+
+MIXING = [Uniform(FlowMatching(), 3), Marginal(SquaredCosine(), (0.2, 0.5, 0.3))]
+
+
+def cavity(exact: ExactDiscrete, t: float) -> Tensor:
+    """Logits of ``p(x0_i | x_t of the others)`` by summing over all clean strings.
+
+    ``[S, tokens, K]``; each token gets its own constant, which must not matter.
+    """
+    states, token = exact.states, exact.token(t, alpha_s=1.0)
+    out = torch.zeros(len(states), exact.tokens, exact.classes, dtype=torch.float64)
+    for i in range(exact.tokens):
+        others = [j for j in range(exact.tokens) if j != i]
+        # q(x_t of the others | x0) at [x_t, x0]
+        seen = torch.stack([token[states[:, j]][:, states[:, j]].T for j in others]).prod(0)
+        for k in range(exact.classes):
+            out[:, i, k] = (seen * exact.law)[:, states[:, i] == k].sum(1)
+        out[:, i] = out[:, i].log() + 3.0 * i - 1.0
+    return out
+
+
+@pytest.mark.parametrize("process", MIXING, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("t", [0.02, 0.4, 0.9, 1.0])
+def test_bayes_turns_the_word_of_the_others_into_the_posterior(process: CTMC, t: float) -> None:
+    """Three correlated tokens, all 27 noisy strings: equal to the sum over all clean strings."""
+    exact = ExactDiscrete(process, random_law(3, 3), 3)
+    clock = torch.tensor(t, dtype=torch.float64)
+    logits = d.Bayes().to_x0(process, cavity(exact, t), exact.states, clock)
+    found, expected = logits.softmax(-1), exact.denoiser(t).softmax(-1)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    # Logits with the same network would be wrong, except where nothing is left of the data.
+    alone = d.Logits().to_x0(process, cavity(exact, t), exact.states, clock).softmax(-1)
+    assert bool(((alone - expected).abs().max() > 0.02) == (t < 1))
+
+
+@pytest.mark.parametrize("process", MIXING, ids=lambda p: type(p).__name__)
+def test_bayes_is_certain_of_clean_tokens(process: CTMC) -> None:
+    """Whatever the network says, and finite; in one call for samples at different times."""
+    out = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0)) * 3
+    x = torch.tensor([[0, 1, 2, 1, 0], [2, 2, 1, 0, 0]])
+    logits = d.Bayes().to_x0(process, out, x, torch.tensor([0.0, 1.0]))
+    assert bool(logits.isfinite().all())
+    # 1e-6 is what the parametrisation leaves; the network's own odds of e^18 are on top of it.
+    assert bool((logits[0].argmax(-1) == x[0]).all())
+    torch.testing.assert_close(logits[1], out[1], atol=1e-5, rtol=0)
+    tame = d.Bayes().to_x0(process, out / 10, x, torch.tensor(0.0)).softmax(-1)
+    assert float(tame.gather(-1, x.unsqueeze(-1)).min()) > 1 - 1e-4
+
+
+def test_bayes_needs_noise_that_reaches_every_class() -> None:
+    out, x, t = torch.zeros(1, 2, 3), torch.zeros(1, 2, dtype=torch.int64), torch.tensor(0.5)
+    for process in (Absorbing(FlowMatching(), 3), Gaussian(VP())):
+        with pytest.raises(ArgumentError, match=type(process).__name__):
+            d.Bayes().to_x0(process, out, x, t)
+
+
+def test_bayes_on_pairs_masks_like_any_other() -> None:
+    """Through the denoiser, on a symmetric component: zero at padding, symmetric elsewhere."""
+    process = Product({"adj": Uniform(FlowMatching(), 3, Symmetric())})
+
+    class Net(nn.Module):
+        def forward(self, values: Any, label: Tensor, masks: Any, cond: Any) -> dict[str, Tensor]:
+            return {"adj": torch.zeros(*values["adj"].shape, 3)}
+
+    adj = torch.tensor([[[0, 2, 0], [2, 0, 0], [0, 0, 0]]])
+    mask = torch.tensor([[True, True, False]])
+    net = d.Denoiser(Net(), process, {"adj": d.Bayes()})
+    out = net(State({"adj": adj}, {"adj": mask}, torch.arange(1)), torch.tensor([0.5]))["adj"]
+    expected = torch.zeros(1, 3, 3, 3)
+    expected[0, 0, 1, 2] = expected[0, 1, 0, 2] = torch.log(torch.tensor(4.0))
+    torch.testing.assert_close(out, expected)
 
 
 class Echo(nn.Module):

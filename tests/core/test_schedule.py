@@ -18,6 +18,7 @@ from graphdiff.core.schedule import (
     FlowMatching,
     LogLinear,
     Schedule,
+    SquaredCosine,
     SubVP,
     Warped,
 )
@@ -30,6 +31,7 @@ ALL = [
     VE(),
     EDM(),
     Cosine(),
+    SquaredCosine(),
     FlowMatching(),
     LogLinear(),
     Warped(VP(), power=2.0),
@@ -94,6 +96,10 @@ def _textbook(schedule: Schedule, t: float) -> tuple[float, float]:
             angle = 0.5 * math.pi * (t + schedule.s) / (1 + schedule.s)
             drift = -0.5 * math.pi / (1 + schedule.s) * math.tan(angle)
             return drift, -2 * drift
+        case SquaredCosine():
+            angle = 0.5 * math.pi * (t + schedule.s) / (1 + schedule.s)
+            drift = -math.pi / (1 + schedule.s) * math.tan(angle)
+            return drift, -2 * drift
         case FlowMatching():
             return -1 / (1 - t), 2 * t / (1 - t)
         case LogLinear():
@@ -125,11 +131,31 @@ def test_warped_runs_the_chain_rule(t: float) -> None:
     )
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0, 1), st.sampled_from([0.0, 0.008, 0.1]))
+def test_squared_cosine_is_the_survival_of_digress(t: float, s: float) -> None:
+    """``cos^2(a(t)) / cos^2(a(0))`` (Vignac et al., 2023, section 4.1); variance preserving."""
+    schedule = SquaredCosine(s)
+    a, a0 = (0.5 * math.pi * (u + s) / (1 + s) for u in (t, 0.0))
+    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    assert alpha == pytest.approx((math.cos(a) / math.cos(a0)) ** 2, rel=1e-9, abs=1e-15)
+    assert alpha**2 + sigma**2 == pytest.approx(1, abs=1e-12)
+    assert alpha == pytest.approx(float(Cosine(s).alpha(t)) ** 2, rel=1e-12)
+
+
+def test_squared_cosine_falls_from_one_to_zero() -> None:
+    alpha = SquaredCosine().alpha(torch.linspace(0, 1, 1001))
+    assert alpha[0] == 1
+    assert float(alpha[-1]) == 0
+    assert bool((alpha.diff() < 0).all())
+
+
 def test_small_noise_does_not_cancel() -> None:
     for t in (1e-6, 1e-10):
         assert float(VP().sigma(t)) == pytest.approx(math.sqrt(0.1 * t), rel=1e-4)
         slope = math.pi / 1.008 * math.tan(0.5 * math.pi * 0.008 / 1.008)
         assert float(Cosine().sigma(t)) == pytest.approx(math.sqrt(slope * t), rel=1e-3)
+        assert float(SquaredCosine().sigma(t)) == pytest.approx(math.sqrt(2 * slope * t), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +167,7 @@ def test_small_noise_does_not_cancel() -> None:
         (lambda: VE(1.0, 0.5), "sigma_max"),
         (lambda: EDM(rho=0.5), "rho"),
         (lambda: LogLinear(1.0), "eps"),
+        (lambda: SquaredCosine(-0.1), "s is"),
         (lambda: Warped(VP(), power=0.0), "power"),
         (lambda: Warped(VP(), start=0.5, end=0.5), "start"),
     ],
