@@ -23,6 +23,7 @@ from graphdiff import __version__
 from graphdiff.core.errors import ArgumentError, CheckpointError
 from graphdiff.core.state import bucket_by_size
 from graphdiff.task import Chain, Samples, Task, task_class
+from graphdiff.train.memory import refuse_if_too_large
 
 if TYPE_CHECKING:
     from graphdiff.core.denoiser import Denoiser
@@ -263,6 +264,13 @@ class Model:
         """
         n, start, seed, batch_size = _check(n, start, seed, batch_size)
         sampler = self.sampler(**overrides)
+        largest = min(n, batch_size)
+        refuse_if_too_large(
+            self.task.memory(largest, training=False),
+            self.device,
+            f"sampling in batches of {largest}",
+            "lower batch_size (--batch-size), which changes no sample",
+        )
         ids = torch.arange(start, start + n)
         if len(skip):
             ids = ids[~torch.isin(ids, torch.as_tensor(skip, dtype=torch.int64))]

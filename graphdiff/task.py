@@ -138,6 +138,14 @@ class Task(ABC):
         """
         return self
 
+    def memory(self, batch: int, *, training: bool) -> int | None:
+        """Bytes that a batch of the largest samples needs at most, or None if nobody knows.
+
+        Asked before a training or a sampling begins, so that it can be refused instead of running
+        out of memory; called on what :meth:`prepared` returned.
+        """
+        return None
+
     @abstractmethod
     def sampler(self, **overrides: Any) -> Chain:
         """The sampler of the config, with ``overrides`` (``steps``, ``solver``, …) applied.

@@ -27,6 +27,7 @@ from graphdiff.graph.discrete import (
     cross_entropies,
     draw_sizes,
     given_sizes,
+    graph_memory,
     solver_of,
     to_graphs,
 )
@@ -122,6 +123,11 @@ class GraphTask(Task):
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
         """One group."""
         return {"net": list(denoiser.net.parameters())}
+
+    @final
+    def memory(self, batch: int, *, training: bool) -> int | None:
+        """Bytes for a batch of graphs with the node counts of the training set."""
+        return graph_memory(self.discrete, batch, training=training)
 
     @final
     def sampler(self, **overrides: Any) -> Sampler:

@@ -58,12 +58,11 @@ class Live:
     def build(
         cls, task: Task, config: TrainConfig, out: Path, data: Data, total: int, engine: Engine
     ) -> Live:
-        """A run at step 0.
+        """A run at step 0 of a task that was prepared from ``data``.
 
         Raises:
             ConfigError: The groups of the task do not cover each trainable parameter once.
         """
-        task = task.prepared(data)
         denoiser = task.build()
         engine.prepare(denoiser)
         groups = task.groups(denoiser)

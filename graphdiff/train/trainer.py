@@ -29,6 +29,7 @@ from graphdiff.train.config import TrainConfig
 from graphdiff.train.engine import Engine, make_engine
 from graphdiff.train.live import Live
 from graphdiff.train.log import Log
+from graphdiff.train.memory import refuse_if_too_large
 from graphdiff.train.schedule import learning_rate
 from graphdiff.train.stop import StopRequest
 from graphdiff.train.window import Window
@@ -100,6 +101,7 @@ class Trainer:
 
     Raises:
         DataError: The training set is empty, or cannot be loaded.
+        ConfigError: A batch would not fit into memory.
     """
 
     def __init__(
@@ -125,7 +127,15 @@ class Trainer:
         self.steps_per_epoch = -(-count // self.batch_size)
         self.total = config.steps or self.steps_per_epoch * (config.epochs or 1)
         self.outcome: Outcome | None = None
-        self._task = task
+        self._task = task.prepared(self.data)
+        part = -(-self.batch_size // (self.engine.world * config.accumulate))
+        refuse_if_too_large(
+            self._task.memory(part, training=True),
+            self.engine.device,
+            f"training with batches of {part}",
+            "lower train.batch_size, or raise train.accumulate, which computes a batch in parts "
+            "and changes nothing else",
+        )
         self._live = self._build()
         self._order: tuple[int, Tensor] | None = None
 
