@@ -114,7 +114,18 @@ class HSpectreTask(Task):
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
-        """Node counts drawn from the histogram of the training set, one for each id."""
+        """Node counts: the condition ``nodes``, or drawn from those of the training set."""
+        nodes = cond.pop("nodes", None)
+        if cond:
+            raise ConfigError(
+                "the expansion model takes the condition nodes only, found "
+                f"{', '.join(sorted(cond))}"
+            )
+        if nodes is not None:
+            asked = torch.as_tensor(nodes, dtype=torch.int64, device=ids.device).expand(len(ids))
+            if len(ids) and int(asked.min()) < 1:
+                raise ConfigError(f"condition nodes is {int(asked.min())}, expected at least 1")
+            return asked.clone()
         counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
         if not len(counts):
             raise ConfigError(
