@@ -30,6 +30,10 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Drop the run that is in the folder.")
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option("--init", help="Start from the weights of this model (fine-tuning)."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of the data sets, before all others.")
     ] = None,
@@ -47,7 +51,8 @@ def train(
     task = task_class(str(task_config["kind"])).from_config(task_config)
     how = TrainConfig.from_config(train_config)
     _prepare(out, resume=resume, fresh=fresh)
-    trainer = Trainer(task, how, out, root=data, device=None if device == "auto" else device)
+    place = None if device == "auto" else device
+    trainer = Trainer(task, how, out, root=data, device=place, init=init)
     outcome = _run(trainer, quiet=as_json)
     if trainer.engine.main:
         report: dict[str, Any] = {**vars(outcome), "model": str(outcome.model)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import Parameter
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import CheckpointError, ConfigError
 from graphdiff.train.config import TrainConfig
 from graphdiff.train.ema import Ema
 
@@ -56,14 +56,24 @@ class Live:
 
     @classmethod
     def build(
-        cls, task: Task, config: TrainConfig, out: Path, data: Data, total: int, engine: Engine
+        cls,
+        task: Task,
+        config: TrainConfig,
+        out: Path,
+        data: Data,
+        total: int,
+        engine: Engine,
+        init: str | Path | None = None,
     ) -> Live:
         """A run at step 0 of a task that was prepared from ``data``.
 
         Raises:
             ConfigError: The groups of the task do not cover each trainable parameter once.
+            CheckpointError: The weights of ``init`` do not fit the network.
         """
         denoiser = task.build()
+        if init is not None:
+            _start_from(denoiser, init)
         engine.prepare(denoiser)
         groups = task.groups(denoiser)
         _check_groups(denoiser, groups)
@@ -85,6 +95,22 @@ class Live:
     def parameters(self) -> list[Parameter]:
         """All trainable parameters, group by group."""
         return [parameter for group in self.groups.values() for parameter in group]
+
+
+def _start_from(denoiser: Denoiser, init: str | Path) -> None:
+    """Load the weights of another model into a fresh network."""
+    from graphdiff.model import find
+    from graphdiff.train.checkpoint import load_weights
+
+    path = find(init)
+    try:
+        denoiser.load_state_dict(load_weights(path, which="best"))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights of {path} do not fit the network of this config "
+            f"({' '.join(str(error).split())}); take its [model], [noise] and classes from the "
+            "card of that model, or leave init away to train from scratch"
+        ) from error
 
 
 def _optimizer(

@@ -98,10 +98,14 @@ class Trainer:
         data: Training set; ``task.data(root)`` if not given.
         root: Where data sets are looked for.
         device: Device; a GPU where there is one.
+        init: A model (name or folder) whose weights the training starts from, to fine-tune it on
+            other data; its averaged weights, where there are any. A run that goes on from a
+            checkpoint does not read it.
 
     Raises:
         DataError: The training set is empty, or cannot be loaded.
         ConfigError: A batch would not fit into memory.
+        CheckpointError: There is no model ``init``, or its weights do not fit the network.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Trainer:
         *,
         root: str | Path | None = None,
         device: str | torch.device | None = None,
+        init: str | Path | None = None,
     ) -> None:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -128,6 +133,7 @@ class Trainer:
         self.total = config.steps or self.steps_per_epoch * (config.epochs or 1)
         self.outcome: Outcome | None = None
         self._task = task.prepared(self.data)
+        self._init = init
         part = -(-self.batch_size // (self.engine.world * config.accumulate))
         refuse_if_too_large(
             self._task.memory(part, training=True),
@@ -322,7 +328,9 @@ class Trainer:
         return path
 
     def _build(self) -> Live:
-        return Live.build(self._task, self.config, self.out, self.data, self.total, self.engine)
+        return Live.build(
+            self._task, self.config, self.out, self.data, self.total, self.engine, self._init
+        )
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -334,6 +342,7 @@ class Trainer:
             "parameters": {n: sum(p.numel() for p in g) for n, g in self._live.groups.items()},
             "device": str(self.engine.device),
             "processes": self.engine.world,
+            "init": None if self._init is None else str(self._init),
             "threads": torch.get_num_threads(),
         }
 
