@@ -167,6 +167,7 @@ def test_groups_stay_together_and_shares_are_kept() -> None:
     ("groups", "sizes", "how", "expected"),
     [
         (["a", "b"], [5000, 100], "regions", [SPLITS, ("train",)]),
+        (["a", "b", "a"], [5000, 100, 6000], "regions", [(), ("train",), SPLITS]),
         (["a"], [50], "train only", [("train",)]),
         (["a", "a"], [50, 60], "train only", [("train",), ("train",)]),
     ],

@@ -163,6 +163,8 @@ def _candidates(
     how, sides = assign(groups, sizes, settings.nodes, rng, settings.split)
     for f, network, mine in zip(single, networks, sides, strict=True):
         name = f.entry.name
+        if not mine:
+            continue
         if len(mine) == 1:
             pieces = {mine[0]: network}
         else:

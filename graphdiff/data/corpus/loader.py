@@ -24,7 +24,7 @@ from graphdiff.data.sources import card, missing, writable_cache
 
 __all__ = ["VERSION", "Corpus", "load_lggm"]
 
-VERSION = 1
+VERSION = 2
 
 Int = NDArray[np.int64]
 

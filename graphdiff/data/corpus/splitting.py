@@ -4,9 +4,10 @@ Networks of one group (snapshots of one grid, the two hemispheres of one brain) 
 domain with three groups or more is split by group, 80/10/10; groups of small networks, which could
 give only few different subgraphs, train. In a smaller domain each network is cut into regions: the
 test region grows breadth-first from random nodes to a tenth of the nodes, then the validation
-region to another tenth, the rest trains, and edges between regions are dropped. A network with too
-few nodes for that trains; if that holds for all networks of a domain and there are two, one trains
-and one tests.
+region to another tenth, the rest trains, and edges between regions are dropped. Of a group, the
+largest network is cut and the others are left out, because their regions would overlap. A network
+with too few nodes for that trains; if that holds for all networks of a domain and there are two,
+one trains and one tests.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def assign(
 
     Returns:
         How the domain is split ("network", "regions", "two networks", "train only"), and for each
-        network the splits that it gives subgraphs to.
+        network the splits that it gives subgraphs to, none if it is left out.
     """
     names = [str(g) for g in rng.permutation(sorted(set(groups)))]
     ten = max(1, round(SHARES[2] * len(names)))
@@ -70,10 +71,27 @@ def assign(
         return "network", [(part[g],) for g in groups]
     large = [SHARES[2] * n >= _LEAST * nodes[0] for n in sizes]
     if any(large):
-        return "regions", [SPLITS if can else ("train",) for can in large]
+        return "regions", _sides(groups, sizes, large)
     if len(names) >= 2:
         return "two networks", [("test",) if g == names[0] else ("train",) for g in groups]
     return "train only", [("train",)] * len(groups)
+
+
+def _sides(
+    groups: Sequence[str], sizes: Sequence[int], large: Sequence[bool]
+) -> list[tuple[str, ...]]:
+    """Of a group that is cut, only the largest network: regions of two snapshots would overlap."""
+    best: dict[str, int] = {}
+    for k, group in enumerate(groups):
+        if group not in best or sizes[k] > sizes[best[group]]:
+            best[group] = k
+    sides: list[tuple[str, ...]] = []
+    for k, group in enumerate(groups):
+        if large[best[group]]:
+            sides.append(SPLITS if k == best[group] else ())
+        else:
+            sides.append(("train",))
+    return sides
 
 
 def cut(network: Network, largest: int, rng: np.random.Generator) -> dict[str, Network]:
