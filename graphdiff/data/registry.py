@@ -13,6 +13,7 @@ from graphdiff.data.dataset import Dataset
 __all__ = ["load", "names"]
 
 _GENERIC = "graphdiff.data.generic:load_generic"
+_OWN = "graphdiff.data.own:load_own"
 _LOADERS = {
     "qm9": "graphdiff.data.qm9:load_qm9",
     "zinc250k": "graphdiff.data.molecular:load_zinc250k",
@@ -41,7 +42,8 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     the user cache. Nothing is downloaded; ``graphdiff data fetch NAME`` does that.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`names`, or the path of your own file or folder, see
+            :mod:`graphdiff.data.own`.
         root: Folder to look into instead of the search path.
         **options: Options of the loader, see its docstring.
 
@@ -52,9 +54,11 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
         ArgumentError: If the name is unknown.
         DataError: If files are missing, damaged, or have a wrong checksum.
     """
-    if name not in _LOADERS:
-        raise ArgumentError(f"unknown data set {name!r}: choose one of {', '.join(_LOADERS)}")
-    module, function = _LOADERS[name].split(":")
+    if name not in _LOADERS and not Path(name).expanduser().exists():
+        raise ArgumentError(
+            f"unknown data set {name!r}: it is no file or folder, and none of {', '.join(_LOADERS)}"
+        )
+    module, function = _LOADERS.get(name, _OWN).split(":")
     loader = getattr(import_module(module), function)
     known = [p for p in signature(loader).parameters if p not in ("name", "root")]
     for option in options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from graphdiff.core.errors import ConfigError
@@ -31,10 +31,12 @@ class DiscreteData:
 
     Attributes:
         name: A data set of :mod:`graphdiff.data`, or a path to your own SMILES or graphs.
-        nodes: Largest number of nodes.
+        nodes: Largest number of nodes; 0 for that of the data set.
         split: Its split that is trained on.
-        atoms: Element symbols of the node classes; empty for graphs whose nodes have no class.
-        bonds: Number of edge classes that are an edge (3 for molecules: the bond orders).
+        atoms: Element symbols of the node classes; empty for those of the data set (none, for
+            graphs whose nodes have no class).
+        bonds: Number of edge classes that are an edge (3 for molecules: the bond orders); 0 for
+            that of the data set.
         sizes: How many training graphs have 0, 1, 2 .. nodes. This and the two next are filled in
             by training; node counts of samples are drawn from it.
         node_probs: Frequencies of the node classes in the training set.
@@ -42,17 +44,17 @@ class DiscreteData:
     """
 
     name: str
-    nodes: int
+    nodes: int = 0
     split: str = "train"
     atoms: tuple[str, ...] = ()
-    bonds: int = 1
+    bonds: int = 0
     sizes: tuple[int, ...] = ()
     node_probs: tuple[float, ...] = ()
     edge_probs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _require("data.nodes", self.nodes >= 1, self.nodes, "at least 1")
-        _require("data.bonds", self.bonds >= 1, self.bonds, "at least 1")
+        _require("data.nodes", self.nodes >= 0, self.nodes, "at least 1, or 0")
+        _require("data.bonds", self.bonds >= 0, self.bonds, "at least 1, or 0")
         _require("data.atoms", len(self.atoms) != 1, self.atoms, "none, or at least two elements")
         if self.sizes:
             good = len(self.sizes) <= self.nodes + 1 and sum(self.sizes) > 0
@@ -198,6 +200,8 @@ class JumpConfig:
         _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
         _require("sample.eta", self.eta >= 0, self.eta, "at least 0")
         _require("sample.omega", self.omega >= 0, self.omega, "at least 0")
+        possible = self.solver != "remdm" or self.eta <= 1
+        _require("sample.eta", possible, self.eta, "at most 1 with the solver 'remdm'")
 
     def with_overrides(self, overrides: dict[str, Any]) -> JumpConfig:
         """A copy with some fields replaced.
@@ -243,10 +247,3 @@ class DiscreteConfig:
         if self.sample.solver in ("remdm", "first_hitting"):
             expected = f"absorbing noise with the solver {self.sample.solver!r}"
             _require("noise.kind", absorbing, self.noise.kind, expected)
-
-    def with_facts(
-        self, sizes: tuple[int, ...], node: tuple[float, ...], edge: tuple[float, ...]
-    ) -> DiscreteConfig:
-        """A copy that knows node counts and class frequencies of the training set."""
-        facts = replace(self.data, sizes=sizes, node_probs=node, edge_probs=edge)
-        return replace(self, data=facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -39,12 +39,27 @@ __all__ = ["DiscreteGraphData", "DiscreteGraphTask", "GraphTask"]
 
 
 class DiscreteGraphData(Data):
-    """Training graphs, packed; a batch is padded to its largest graph."""
+    """Training graphs, packed; a batch is padded to its largest graph.
+
+    Attributes:
+        graphs: The graphs.
+        facts: The data of the config with all that the graphs say about it: sizes, frequencies.
+    """
 
     def __init__(
-        self, graphs: Graphs, config: DiscreteConfig, fingerprint: Mapping[str, Any] | None = None
+        self,
+        graphs: Graphs,
+        config: DiscreteConfig,
+        fingerprint: Mapping[str, Any] | None = None,
+        atoms: Sequence[str] = (),
     ) -> None:
         """Check ``graphs`` and count their classes.
+
+        Args:
+            graphs: The training graphs.
+            config: What it leaves open about its data is read from the graphs.
+            fingerprint: What identifies them.
+            atoms: Elements of their node classes.
 
         Raises:
             DataError: The set is empty, or has graphs or classes that the config cannot hold.
@@ -55,21 +70,32 @@ class DiscreteGraphData(Data):
                 f"data set {data.name!r} has no graphs to train on; check data.split "
                 f"({data.split!r}) and the files of the set"
             )
-        _check("nodes", graphs.max_nodes, data.nodes, data.name)
-        if graphs.edge_type is not None and len(graphs.edge_type):
-            _check("bonds", int(graphs.edge_type.max()), data.bonds, data.name)
-        if data.atoms and graphs.node_type is not None:
-            _check("atoms", int(graphs.node_type.max()) + 1, len(data.atoms), data.name)
-        self.graphs = graphs
-        self._atoms = bool(data.atoms)
-        self._fingerprint = dict(fingerprint or {})
-        self.sizes = tuple(np.bincount(graphs.num_nodes, minlength=data.nodes + 1).tolist())
-        self.node_probs = _frequencies(graphs.node_type, len(data.atoms))
-        pairs = int((graphs.num_nodes * (graphs.num_nodes - 1) // 2).sum())
         kinds = (
             np.ones(len(graphs.edges), np.int8) if graphs.edge_type is None else graphs.edge_type
         )
-        self.edge_probs = _frequencies(kinds, data.bonds + 1, zeros=pairs - len(kinds))
+        bonds = int(kinds.max()) if len(kinds) else 1
+        data = replace(
+            data,
+            nodes=data.nodes or graphs.max_nodes,
+            bonds=data.bonds or bonds,
+            atoms=data.atoms or tuple(atoms),
+        )
+        _check("nodes", graphs.max_nodes, data.nodes, data.name)
+        _check("bonds", bonds, data.bonds, data.name)
+        if tuple(atoms) and data.atoms != tuple(atoms):
+            raise DataError(
+                f"data set {data.name!r} has the elements {', '.join(atoms)}, in this order, but "
+                f"data.atoms is {', '.join(data.atoms)}; leave data.atoms out"
+            )
+        self.graphs = graphs
+        self._fingerprint = dict(fingerprint or {})
+        pairs = int((graphs.num_nodes * (graphs.num_nodes - 1) // 2).sum())
+        self.facts = replace(
+            data,
+            sizes=tuple(np.bincount(graphs.num_nodes, minlength=data.nodes + 1).tolist()),
+            node_probs=_frequencies(graphs.node_type, len(data.atoms)),
+            edge_probs=_frequencies(kinds, data.bonds + 1, zeros=pairs - len(kinds)),
+        )
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -79,7 +105,7 @@ class DiscreteGraphData(Data):
         kinds, adj, real = self.graphs.dense(index.numpy())
         mask = torch.from_numpy(real)
         values, masks = {"adj": torch.from_numpy(adj)}, {"adj": mask}
-        if self._atoms:
+        if self.facts.atoms:
             values["x"] = torch.from_numpy(np.where(real, kinds, 0))
             masks["x"] = mask
         return State(values, masks, index)
@@ -197,19 +223,23 @@ class DiscreteGraphTask(GraphTask):
     @final
     def data(self, root: str | Path | None = None) -> DiscreteGraphData:
         """The training split."""
-        from graphdiff.data import load
+        from graphdiff.data import load, names
 
-        dataset = load(self.config.data.name, root)
-        split = self.config.data.split
-        return DiscreteGraphData(dataset.split(split), self.config, dataset.fingerprint(split))
+        data = self.config.data
+        # Your own molecules are read with the elements of the model that is fine-tuned on them.
+        own = {"atoms": data.atoms} if data.atoms and data.name not in names() else {}
+        dataset = load(data.name, root, **own)
+        fingerprint = dataset.fingerprint(data.split)
+        return DiscreteGraphData(
+            dataset.split(data.split), self.config, fingerprint, dataset.atoms or ()
+        )
 
     @final
     def prepared(self, data: Data) -> DiscreteGraphTask:
         """Carries node counts and class frequencies into the card and the noise."""
         if not isinstance(data, DiscreteGraphData):
             return self
-        facts = self.config.with_facts(data.sizes, data.node_probs, data.edge_probs)
-        return type(self)(facts)
+        return type(self)(replace(self.config, data=data.facts))
 
     @final
     def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:

@@ -125,7 +125,8 @@ class LggmConfig:
     def discrete(self) -> DiscreteConfig:
         """The same without corpus and prompts."""
         pooled = tuple(sum(row) for row in zip(*self.data.sizes, strict=True))
-        data = DiscreteData("lggm", self.data.nodes, sizes=pooled, edge_probs=self.data.edge_probs)
+        probs = self.data.edge_probs
+        data = DiscreteData("lggm", self.data.nodes, bonds=1, sizes=pooled, edge_probs=probs)
         return DiscreteConfig(
             data, self.noise, self.model, self.loss, self.sample, "defog", self.seed
         )
