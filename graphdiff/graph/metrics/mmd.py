@@ -28,6 +28,7 @@ times that each distinct vector was drawn.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -203,8 +204,16 @@ class KernelMMD(TwoSample):
         self.weights = counts / self.n
         self.kxx = kernel(rows, rows)
         self.kxy = kernel(rows, refs) @ (weights / self.m)
-        kyy = kernel(refs, refs)
-        self.kyy = float(self._within(kyy, weights[None].astype(np.float64))[0])
+        self._between = (kernel(refs, refs), weights[None].astype(np.float64))
+        self.kyy = float(self._within(*self._between)[0])
+
+    def with_estimator(self, estimator: Estimator) -> KernelMMD:
+        """The same samples under another estimator, without new kernel values."""
+        _check(self.n, self.m, estimator)
+        other = copy(self)
+        other.estimator = estimator
+        other.kyy = float(other._within(*other._between)[0])
+        return other
 
     def of_rows(self, counts: NDArray[Any]) -> Float:
         """Values ``[B]`` for the numbers of times ``[B, n]`` that each row of x is present."""

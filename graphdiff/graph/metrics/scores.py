@@ -128,11 +128,12 @@ def descriptor_scores(
     kernel = kernel.fit(rows[1])
     note = "" if kernel.psd else "this kernel is not positive definite"
     out = []
+    found = [KernelMMD(x, rows[1], kernel) for x in (rows[0], *rows[2:])]
     for estimator in estimators:
-        ours = KernelMMD(rows[0], rows[1], kernel, estimator)
+        ours = found[0].with_estimator(estimator)
         whole, floor = None, None
-        if len(rows) > 2 and resamples.train is not None:
-            base = KernelMMD(rows[2], rows[1], kernel, estimator)
+        if len(found) > 1 and resamples.train is not None:
+            base = found[1].with_estimator(estimator)
             whole, floor = base.value, base.of_rows(resamples.train)
             if resamples.matched:
                 floor = floor - _excess(base, int(resamples.train[0].sum()))

@@ -243,7 +243,7 @@ def test_published_planar_numbers() -> None:
 @pytest.mark.slow
 @needs_data
 def test_published_molecules() -> None:
-    """The published QM9 samples of DiGress: 99.21 % valid, 96.88 % unique (its table: 99.0, 96.2)."""
+    """QM9 samples of DiGress: 99.21 % valid, 96.88 % unique (its table: 99.0, 96.2)."""
     from graphdiff.data import load
     from graphdiff.graph.read_samples import read_samples
 

@@ -135,6 +135,17 @@ def test_permutation_statistic_is_the_mmd() -> None:
         assert 0 < p <= 1
 
 
+def test_the_estimator_can_be_changed() -> None:
+    x, y = histograms(0, 10), histograms(1, 8)
+    test = KernelMMD(x, y, KERNELS[2])
+    for estimator in ("unbiased", "biased"):
+        other = test.with_estimator(estimator)
+        assert other.value == pytest.approx(mmd2(x, y, KERNELS[2], estimator), abs=1e-14)
+        assert test.estimator == "biased"
+    with pytest.raises(ArgumentError, match="at least 2 samples"):
+        KernelMMD(x[:1], y, KERNELS[2]).with_estimator("unbiased")
+
+
 @pytest.mark.parametrize("estimator", ["biased", "unbiased"])
 def test_resampling_by_counts_equals_resampling_rows(estimator: str) -> None:
     x, y = histograms(0, 10), histograms(1, 8)

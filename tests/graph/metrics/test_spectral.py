@@ -52,6 +52,15 @@ def test_the_spline_is_continuous_with_its_slope() -> None:
     )
 
 
+def test_scales_of_the_filters() -> None:
+    # Near zero every band-pass filter is (s x)^2: scales from 20 to 1/2, evenly in the logarithm.
+    scales = np.sqrt(filter_bank(np.asarray(0.01))[1:]) / 0.01
+    np.testing.assert_allclose(scales, 20 * (1 / 40) ** (np.arange(11) / 10))
+    # The low-pass filter falls to 1/e at 0.6 of the lowest frequency 0.1.
+    low = filter_bank(np.asarray([0.0, 0.06]))[0]
+    assert low[1] / low[0] == pytest.approx(np.exp(-1))
+
+
 def test_energies_are_their_definition(sample: list[nx.Graph]) -> None:
     for graph in sample:
         laplacian = normalised_laplacian(nx.to_numpy_array(graph)[None])
