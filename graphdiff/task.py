@@ -165,6 +165,10 @@ class Task(ABC):
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
         """A state of the right shapes, masks and ids; its values are only shapes and dtypes."""
 
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words of a prompt that mean nothing to the task; none for a task without prompts."""
+        return []
+
     @abstractmethod
     def decode(self, state: State) -> tuple[list[Any], Any]:
         """Finished states to ``(items, raw)`` as :class:`Samples` describes them."""

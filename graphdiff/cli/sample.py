@@ -61,6 +61,12 @@ def sample(
     cond: Annotated[
         list[str] | None, typer.Option("--cond", help="Condition, NAME=VALUE; repeatable.")
     ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="What to generate, in words (models such as lggm).")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="How closely to follow the condition; 1 is the model's.")
+    ] = None,
     picture: Annotated[
         str | None, typer.Option(help="Draw the first samples into a PNG of this name in --out.")
     ] = None,
@@ -78,6 +84,10 @@ def sample(
     set_threads(threads)
     overrides = {"steps": steps, "solver": solver, **_pairs(settings, "--set")}
     loaded = load(model, which=weights).to(pick_device(device))
+    words = {"prompt": prompt, "guidance": guidance}
+    given = {**_pairs(cond, "--cond"), **{k: v for k, v in words.items() if v is not None}}
+    if unknown := loaded.task.unknown_words(prompt or ""):
+        note(f"the model does not know {', '.join(unknown)}: these words change nothing")
     summary = draw_samples(
         loaded,
         out,
@@ -85,7 +95,7 @@ def sample(
         seed=seed,
         start=start,
         batch_size=batch_size,
-        cond=_pairs(cond, "--cond"),
+        cond=given,
         overrides={k: v for k, v in overrides.items() if v is not None},
         picture=picture,
         force=force,

@@ -117,6 +117,13 @@ class LggmTask(GraphTask):
         state = State(told, {"adj": clean.masks["adj"]}, clean.ids)
         return cross_entropies(self.discrete, denoiser, state, key)
 
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Words that the text encoder does not know; it must be able to tell."""
+        if not self.prompted:
+            return []
+        unknown = getattr(make_encoder(self.config.text.encoder), "unknown", None)
+        return [] if unknown is None else list(unknown(prompt))
+
     def _describe(self, clean: State, key: Key) -> dict[str, Tensor]:
         """Embedding of a prompt for each graph, and whether the network is shown it."""
         text = self.config.text

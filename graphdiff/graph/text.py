@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 from zlib import crc32
@@ -31,6 +32,7 @@ from graphdiff.graph.words import WordVectors, split_words
 
 __all__ = ["HashedNgrams", "TextEncoder", "WordVectors", "embed", "make_encoder", "require"]
 
+GROUP = "graphdiff.text_encoders"
 Float = NDArray[np.float32]
 
 
@@ -102,7 +104,10 @@ def make_encoder(name: str) -> TextEncoder:
     """The encoder of a name, or of the name that a model's card records.
 
     Args:
-        name: "word-vectors", "hashed-ngrams" (or "hashed-ngrams-1-DIM"), "minilm".
+        name: "word-vectors", "hashed-ngrams" (or "hashed-ngrams-1-DIM"), "minilm", or the name
+            under which an installed package registers its own in the entry-point group
+            ``graphdiff.text_encoders`` (something that is called without arguments and gives a
+            :class:`TextEncoder`).
 
     Raises:
         ArgumentError: If no encoder has that name.
@@ -118,9 +123,13 @@ def make_encoder(name: str) -> TextEncoder:
         from graphdiff.graph.minilm import MiniLM
 
         return MiniLM()
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            found: TextEncoder = point.load()()
+            return found
     raise ArgumentError(
-        f"unknown text encoder {name!r}: choose word-vectors, hashed-ngrams or minilm, or pass "
-        "your own callable"
+        f"unknown text encoder {name!r}: choose word-vectors, hashed-ngrams or minilm, or install "
+        f"the package that registers it in {GROUP}"
     )
 
 
