@@ -147,7 +147,7 @@ class _Description:
         if self.model == "degree_corrected":
             same = (member.T @ self.kinds)[:, self.degree].T  # nodes of this degree in each block
             here = (same * member).sum(1)
-            change += np.log(here)[:, None] - np.log(same - member + 1)
+            change += np.log(here)[:, None] - np.log(same + 1)
         change[member > 0] = 0.0
         return change
 
