@@ -110,7 +110,8 @@ class HSpectreTask(Task):
         sample = c.sample.with_overrides(overrides) if overrides else c.sample
         return ExpansionSampler(
             sample.steps, c.coarsening.low, c.coarsening.high, c.model.modes,
-            max(len(c.data.sizes) - 1, 1), sample.memory,
+            max(len(c.data.sizes) - 1, 1), sample.memory, sample.order == "confident",
+            sample.jitter,
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:

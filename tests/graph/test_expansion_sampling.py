@@ -15,9 +15,12 @@ from expansion_support import accepted, chi2_pvalue, level_of, packed_set, rejec
 from torch import Tensor
 
 from graphdiff.config import named_configs, resolve_config, split_config
+from graphdiff.core.categorical import Uniform
 from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.rng import Key
+from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
+from graphdiff.graph.expansion.confident import ConfidentJump
 from graphdiff.graph.expansion.dataset import ExpansionData
 from graphdiff.graph.expansion.level import Level, Packed
 from graphdiff.graph.expansion.memory import available_gib, estimate_gib, require_memory
@@ -126,6 +129,41 @@ def test_splits_are_exactly_as_many_as_wanted_and_fair(steps: int) -> None:
     state = chain(Oracle(torch.zeros(1, 15), favour), fork(6000, 2), steps, seed=1)
     drawn = Counter(tuple(row.nonzero().flatten().tolist()) for row in state["v"])
     assert rejected(chi2_pvalue(torch.tensor([drawn[p] for p in pairs]), torch.ones(6)))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_order_of_confidence_keeps_the_law_of_a_token(steps: int) -> None:
+    """One token has one order: its law is that of the prediction, in any number of steps."""
+    logits = torch.linspace(-1.5, 1.5, 15).unsqueeze(0)
+    oracle, level = Oracle(logits, torch.zeros(4, 2)), fork(6000, 2)
+    sampler = ExpansionSampler(steps=steps, confident=True)
+    *_, last = sampler._level(oracle, level, torch.arange(6000), 3, 9)  # type: ignore[arg-type]
+    counts = torch.bincount(last.state["e"][:, 0], minlength=15)
+    assert accepted(chi2_pvalue(counts, torch.softmax(logits[0], 0)))
+    assert rejected(chi2_pvalue(counts, torch.softmax(logits[0] * 1.1, 0)))
+
+
+def test_the_surest_tokens_are_revealed_first_a_fixed_number_each_step() -> None:
+    process = build_process()["e"]
+    program = ConfidentJump(jitter=0.0).compile(process, (1.0, 0.75, 0.5, 0.25, 0.0))
+    x = torch.full((2, 6), 15)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    x0 = torch.zeros(2, 6, 16)
+    x0[:, :, 3] = torch.tensor([0.0, 5.0, 1.0, 4.0, 2.0, 3.0])
+    key, shown = Key(0, torch.arange(2), step=1), []
+    best = [[1, 3, 5, 4, 2, 0], [1, 3, 2, 0]]
+    for i in range(4):
+        kernel, _ = program.update(i, 0, x, x0, mask, (), key.at(step=i + 1))
+        x = kernel.sample(key.at(step=i + 1))
+        shown.append(((x != 15) & mask).sum(1).tolist())
+        for row, real, order in zip(x, mask, best, strict=True):
+            seen = ((row != 15) & real).nonzero().flatten().tolist()
+            assert set(seen) == set(order[: len(seen)])
+    assert shown == [[2, 1], [4, 2], [5, 3], [6, 4]]
+    with pytest.raises(ArgumentError, match="Absorbing"):
+        ConfidentJump().compile(Uniform(FlowMatching(), 3), (1.0, 0.0))
+    with pytest.raises(ArgumentError, match="jitter"):
+        ConfidentJump(-1.0).compile(process, (1.0, 0.0))
 
 
 def test_levels_meet_different_noise() -> None:
@@ -237,6 +275,7 @@ BAD = [
     ({"model": {"layers": 0}}, "model.layers"),
     ({"model": {"dropout": 1.0}}, "model.dropout"),
     ({"sample": {"steps": 0}}, "sample.steps"),
+    ({"sample": {"jitter": -1.0}}, "sample.jitter"),
     ({"coarsening": {"high": 0.7}}, "coarsening"),
     ({"coarsening": {"skip": 1.0}}, "coarsening.skip"),
     ({"data": {"sizes": [1, 2]}}, "data.sizes"),

@@ -98,13 +98,19 @@ class SampleConfig:
         steps: Most diffusion steps of a level; level ``l`` (from 0) takes at most ``4 * 2**l``,
             about as many as it has tokens.
         memory: GiB that a batch may take by the estimate; 0 asks the machine what is free.
+        order: In which order edges are decided: ``"random"``, or ``"confident"``, the surest first
+            (:class:`graphdiff.graph.expansion.confident.ConfidentJump`).
+        jitter: Noise on the order of confidence.
     """
 
     steps: int = 64
     memory: float = 0.0
+    order: Literal["random", "confident"] = "random"
+    jitter: float = 0.5
 
     def __post_init__(self) -> None:
         _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        _require("sample.jitter", self.jitter >= 0, self.jitter, "at least 0")
         _require("sample.memory", self.memory >= 0, self.memory, "at least 0")
 
     def with_overrides(self, overrides: dict[str, Any]) -> SampleConfig:

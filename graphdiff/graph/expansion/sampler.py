@@ -31,6 +31,7 @@ from graphdiff.core.sampler import Sampler, Step, Times
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 from graphdiff.graph.expansion.coarsen import low_spectrum
+from graphdiff.graph.expansion.confident import ConfidentJump
 from graphdiff.graph.expansion.level import CLASSES, Level, Packed
 from graphdiff.graph.expansion.memory import require_memory
 
@@ -85,6 +86,8 @@ class ExpansionSampler:
         modes: Laplacian eigenvectors that the network is told.
         largest: Largest size that will be asked for, for :attr:`network_calls`.
         memory: GiB that a batch may take; 0 asks the machine.
+        confident: Reveal edges in the order of confidence, see :class:`ConfidentJump`.
+        jitter: Noise on that order.
     """
 
     steps: int = 64
@@ -93,6 +96,8 @@ class ExpansionSampler:
     modes: int = 0
     largest: int = 64
     memory: float = 0.0
+    confident: bool = False
+    jitter: float = 0.5
 
     @property
     def network_calls(self) -> int:
@@ -173,7 +178,10 @@ class ExpansionSampler:
         wanted = expansion.target - expansion.counts
         noise = Key(own, ids).at(stream="choice").uniform(masks["v"].shape[1], torch.float64)
         choose = _Counted(denoiser, masks["v"], wanted, noise, last=1.5 / steps)
-        sampler = Sampler(denoiser.process, AncestralJump(), Times(steps, end=0.0))
+        solver = ConfidentJump(self.jitter) if self.confident else AncestralJump()
+        sampler = Sampler(
+            denoiser.process, {"e": solver, "v": AncestralJump()}, Times(steps, end=0.0)
+        )
         for step in sampler.steps(choose, template, seed=own, cond=expansion):
             if step.index < step.total - 1:
                 yield step
