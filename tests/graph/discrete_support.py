@@ -28,7 +28,7 @@ def config(kind: str = "defog", **changes: Any) -> dict[str, Any]:
         "kind": kind,
         "seed": 3,
         "data": {
-            "name": "comm20", "nodes": 7, "sizes": [0, 0, 1, 2, 4, 8, 4, 2],
+            "name": "comm20", "nodes": 7, "bonds": 1, "sizes": [0, 0, 1, 2, 4, 8, 4, 2],
             "edge_probs": [0.6, 0.4],
         },
         "model": PAIR,
