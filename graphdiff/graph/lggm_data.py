@@ -109,7 +109,8 @@ class CorpusGraphs(Data):
             rank = np.zeros(len(index), np.int64)
             for d in np.unique(corpus.domain[index]):
                 here = corpus.domain[index] == d
-                rank[here] = np.arange(here.sum())
+                # In a random order: the corpus is sorted by network and by way of drawing.
+                rank[here] = np.random.default_rng([0, d]).permutation(int(here.sum()))
             index = index[rank < data.limit]
         graphs = corpus.graphs[index]
         mark = {"name": "lggm", "split": data.split, "n": len(graphs), "sha256": graphs.sha256()}
