@@ -14,7 +14,6 @@ their nodes on padding. A sample's noise does not depend on padding, so the loss
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch.nn import Module
 
 from graphdiff.core.ctmc import CTMC
 from graphdiff.core.denoiser import Bayes, Denoiser, Logits, Parametrization, Subs
-from graphdiff.core.errors import ArgumentError, ConfigError
+from graphdiff.core.errors import ConfigError
 from graphdiff.core.jump import AncestralJump, EulerJump, TauLeaping
 from graphdiff.core.process import Process, Product
 from graphdiff.core.program import Solver
@@ -44,8 +43,6 @@ __all__ = [
     "build_network",
     "build_process",
     "cross_entropies",
-    "draw_sizes",
-    "given_sizes",
     "graph_memory",
     "grouped",
     "solver_of",
@@ -200,38 +197,6 @@ def graph_memory(config: DiscreteConfig, batch: int, *, training: bool) -> int:
     square = sum(count * k * k for k, count in enumerate(data.sizes)) / max(total, 1)
     share = min(1.0, square / (1 - MAX_WASTE) / n**2) if total else 1.0
     return state + int(1.5 * batch * each * share)
-
-
-def draw_sizes(histogram: Sequence[int], ids: Tensor, seed: int) -> Tensor:
-    """A node count for each id from a histogram of counts, int64 ``[b]``.
-
-    Raises:
-        ConfigError: The histogram is empty.
-    """
-    counts = torch.tensor(histogram, dtype=torch.float64)
-    if not len(counts):
-        raise ConfigError(
-            "data.sizes is empty, so the number of nodes of a sample is unknown; train or "
-            "convert the model first (both fill it in), or set data.sizes"
-        )
-    edges = counts.cumsum(0) / counts.sum()
-    u = Key(seed, ids, stream=0).at(stream="size").uniform(1, dtype=torch.float64).squeeze(1)
-    return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
-
-
-def given_sizes(size: Any, n: int, largest: int) -> Tensor:
-    """Node counts that a user asked for, int64 ``[n]``; ``size`` is one number or one for each.
-
-    Raises:
-        ArgumentError: A size is below 1 or above ``largest``.
-    """
-    out = torch.as_tensor(size, dtype=torch.int64).expand(n).clone()
-    if len(out) and (int(out.min()) < 1 or int(out.max()) > largest):
-        raise ArgumentError(
-            f"size must lie between 1 and {largest}, the largest graph the model was trained on; "
-            f"found {int(out.min())} to {int(out.max())}"
-        )
-    return out
 
 
 def blank(ids: Tensor, sizes: Tensor, pad: int, atoms: bool) -> State:

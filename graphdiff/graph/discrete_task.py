@@ -25,14 +25,13 @@ from graphdiff.graph.discrete import (
     build_network,
     build_process,
     cross_entropies,
-    draw_sizes,
-    given_sizes,
     graph_memory,
     solver_of,
     to_graphs,
 )
 from graphdiff.graph.discrete_config import DiscreteConfig
 from graphdiff.graph.output import GraphOutput
+from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.task import Data, Samples, Task
 
 __all__ = ["DiscreteGraphData", "DiscreteGraphTask", "GraphTask"]

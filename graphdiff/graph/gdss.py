@@ -38,6 +38,7 @@ from graphdiff.data.graphs import Graphs
 from graphdiff.graph.gdss_config import GDSSConfig, SampleConfig, SDEConfig
 from graphdiff.graph.nets.gdss import EdgeNetwork, GDSSNetwork, NodeNetwork, NodeNetworkGMH
 from graphdiff.graph.output import GraphOutput
+from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.task import Data, Samples, Task
 
 __all__ = ["GDSSData", "GDSSTask", "build_network", "build_process", "solver_of"]
@@ -240,21 +241,16 @@ class GDSSTask(Task):
         return Sampler(build_process(self.config), solver_of(sample), times)
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
-        """Node counts drawn from the histogram of the training set, one for each id."""
-        counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
-        if not len(counts):
-            raise ConfigError(
-                "data.sizes is empty, so the number of nodes of a sample is unknown; train or "
-                "convert the model first (both fill it in), or set data.sizes"
-            )
-        edges = counts.cumsum(0) / counts.sum()
-        u = Key(seed, ids, stream=0).at(stream="size").uniform(1, dtype=torch.float64).squeeze(1)
-        return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
+        """Node counts: ``size`` (one, or one for each id), or drawn from those of training."""
+        size = cond.get("size")
+        if size is not None:
+            return given_sizes(size, len(ids), self.config.data.nodes)
+        return draw_sizes(self.config.data.sizes, ids, seed)
 
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
         """Zeros ``x [b, pad, f]`` and ``adj [b, pad, pad]`` with the masks of ``sizes``."""
-        if cond:
-            raise ConfigError(f"GDSS takes no condition, found {', '.join(sorted(cond))}")
+        if unknown := sorted(set(cond) - {"size"}):
+            raise ConfigError(f"GDSS takes no condition but size, found {', '.join(unknown)}")
         mask = torch.arange(pad, device=ids.device) < sizes.to(ids.device).unsqueeze(1)
         x = torch.zeros(len(ids), pad, self.config.data.features, device=ids.device)
         adj = torch.zeros(len(ids), pad, pad, device=ids.device)

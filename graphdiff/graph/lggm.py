@@ -37,13 +37,12 @@ from graphdiff.graph.discrete import (
     build_denoiser,
     build_network,
     cross_entropies,
-    draw_sizes,
-    given_sizes,
 )
 from graphdiff.graph.discrete_config import DiscreteConfig
 from graphdiff.graph.discrete_task import GraphTask
 from graphdiff.graph.lggm_config import LggmConfig
 from graphdiff.graph.lggm_data import CorpusGraphs, PromptBank, nearest_domain, prompt_bank
+from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.graph.text import embed, make_encoder
 from graphdiff.task import Data
 
