@@ -29,7 +29,7 @@ def grow(name: str, nodes: int, steps: int | None, seed: int) -> dict[str, Any]:
     import torch
 
     import graphdiff
-    from graphdiff.graph.expansion.memory import estimate_gib
+    from graphdiff.graph.expansion.memory import batch_bytes
 
     torch.set_num_threads(1)
     model = graphdiff.load(name)
@@ -39,7 +39,8 @@ def grow(name: str, nodes: int, steps: int | None, seed: int) -> dict[str, Any]:
     samples = model.samples(1, seed=seed, cond={"nodes": nodes}, steps=steps)
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     graph = samples.items[0]
-    width = model.task.config.model.pair
+    config = model.task.config
+    estimate = batch_bytes(nodes, config.data.degree, config.model)
     return {
         "model": name,
         "nodes": nodes,
@@ -53,8 +54,8 @@ def grow(name: str, nodes: int, steps: int | None, seed: int) -> dict[str, Any]:
         "wall_seconds": round(wall, 2),
         "peak_mib": round(_peak_mib(), 1),
         "growth_mib": round(_peak_mib() - base, 1),
-        "estimate_mib": round(1024 * estimate_gib(nodes, **model.denoiser.net.shape), 1),
-        "dense_pairs_mib": round(4 * width * nodes * nodes / 2**20, 1),
+        "estimate_mib": round(estimate / 2**20, 1),
+        "dense_pairs_mib": round(4 * config.model.pair * nodes * nodes / 2**20, 1),
     }
 
 

@@ -32,6 +32,7 @@ from graphdiff.core.state import State
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.expansion.config import HSpectreConfig
 from graphdiff.graph.expansion.dataset import ExpansionData, unpack
+from graphdiff.graph.expansion.memory import batch_bytes
 from graphdiff.graph.expansion.sampler import ExpansionSampler, build_process, parametrizations
 from graphdiff.graph.nets.expansion import ExpansionNetwork
 from graphdiff.graph.output import GraphOutput
@@ -99,19 +100,30 @@ class HSpectreTask(Task):
         return {"net": list(denoiser.net.parameters())}
 
     def prepared(self, data: Data) -> HSpectreTask:
-        """Carries the histogram of node counts into the card."""
+        """Carries node counts and mean degree of the data into the card."""
         if not isinstance(data, ExpansionData):
             return self
-        return HSpectreTask(self.config.with_sizes(data.sizes))
+        return HSpectreTask(self.config.with_facts(data.sizes, data.degree))
+
+    def memory(self, batch: int, *, training: bool) -> int | None:
+        """Bytes for a training batch of the last level of the largest training graphs.
+
+        A sampler knows the sizes it is asked for and refuses by itself.
+        """
+        c = self.config
+        if not training:
+            return None
+        nodes = batch * (len(c.data.sizes) - 1)
+        return int(batch_bytes(nodes, c.data.degree, c.model, training=True))
 
     def sampler(self, **overrides: Any) -> ExpansionSampler:
         """The configured sampler; overrides are the fields of :class:`SampleConfig`."""
         c = self.config
         sample = c.sample.with_overrides(overrides) if overrides else c.sample
         return ExpansionSampler(
-            sample.steps, c.coarsening.low, c.coarsening.high, c.model.modes,
-            max(len(c.data.sizes) - 1, 1), sample.memory, sample.order == "confident",
-            sample.jitter,
+            sample.steps, c.coarsening.low, c.coarsening.high, c.model,
+            max(len(c.data.sizes) - 1, 1), c.data.degree, sample.memory,
+            sample.order == "confident", sample.jitter,
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import pytest
 import torch
 from expansion_support import accepted, chi2_pvalue, level_of, packed_set, rejected, sequence, task
@@ -20,16 +21,19 @@ from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.rng import Key
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
+from graphdiff.data.graphs import Graphs
 from graphdiff.graph.expansion.confident import ConfidentJump
+from graphdiff.graph.expansion.config import NetworkConfig
 from graphdiff.graph.expansion.dataset import ExpansionData
 from graphdiff.graph.expansion.level import Level, Packed
-from graphdiff.graph.expansion.memory import available_gib, estimate_gib, require_memory
+from graphdiff.graph.expansion.memory import batch_bytes, require_memory
 from graphdiff.graph.expansion.sampler import ExpansionSampler, _shift, _top, build_process, growth
 from graphdiff.graph.hspectre import HSpectreTask
 from graphdiff.model import Model
 from graphdiff.task import Chain
 from graphdiff.train import TrainConfig, Trainer
 from graphdiff.train.card import Card
+from graphdiff.train.memory import available_bytes, kept_bytes
 
 
 def test_growth_starts_at_one_ends_at_the_size_and_never_more_than_doubles() -> None:
@@ -218,16 +222,45 @@ def test_the_sampler_is_a_chain_and_counts_its_calls() -> None:
 
 
 def test_memory_is_refused_before_it_is_taken() -> None:
-    net = task().build().net
+    shape = NetworkConfig()
     with pytest.raises(ArgumentError, match=r"lower batch_size to \d+"):
-        require_memory(net, torch.full((64,), 5000), limit=0.5)
+        require_memory(torch.full((64,), 5000), 6.0, shape, limit=0.5)
     with pytest.raises(ArgumentError, match="smaller graphs"):
-        require_memory(net, torch.tensor([10**9]), limit=1.0)
-    assert require_memory(net, torch.tensor([64])) < available_gib()
-    shape = {"hidden": 64, "pair": 48, "triangle": 16}
-    one, two = (estimate_gib(n, **shape) for n in (2500, 5000))
+        require_memory(torch.tensor([10**9]), 6.0, shape, limit=1.0)
+    assert require_memory(torch.tensor([64]), 2.0, shape) < available_bytes(torch.device("cpu"))
+    one, two = (batch_bytes(n, 6.0, shape) for n in (2500, 5000))
     assert two == pytest.approx(2 * one)  # linear in the nodes
-    assert two < 1.0  # far below the 8 GiB that 5,000 nodes may take
+    assert two < 2**30  # far below the 8 GiB that 5,000 nodes may take
+    t_task = task()
+    template = t_task.template(torch.arange(9), torch.full((9,), 5000), pad=5000)
+    with pytest.raises(ArgumentError, match="lower batch_size"):
+        t_task.sampler(memory=0.2)(t_task.build(), template, seed=0)
+
+
+@pytest.mark.parametrize("degree", [2.0, 6.0])
+def test_the_estimate_for_training_is_that_of_what_autograd_keeps(degree: float) -> None:
+    """Within a factor of two on trees and on triangulations, where its counts come from."""
+    t_task, n = task(model={"hidden": 48, "pair": 32, "triangle": 16, "layers": 3}), 300
+    graph = nx.random_labeled_tree(n, seed=0) if degree == 2 else triangulation(n)
+    data = ExpansionData(Graphs.from_networkx([graph]), t_task.config.coarsening)
+    clean = data.batch(torch.tensor([len(data) - 1]))
+    denoiser, key = t_task.build(), Key(0, clean.ids, step=1)
+    kept = kept_bytes(denoiser.net, lambda _: t_task.losses(denoiser, clean, key))
+    ready = HSpectreTask(t_task.config.with_facts(data.sizes, data.degree))
+    assert data.degree == pytest.approx(degree, rel=0.05)
+    need = ready.memory(1, training=True)
+    assert need is not None
+    assert 0.5 * kept < need < 2 * kept
+
+
+def triangulation(n: int) -> nx.Graph:
+    """The Delaunay triangulation of ``n`` random points."""
+    from scipy.spatial import Delaunay
+
+    corners = Delaunay(np.random.default_rng(0).random((n, 2))).simplices
+    graph = nx.empty_graph(n)
+    graph.add_edges_from((int(t[i]), int(t[i - 1])) for t in corners for i in range(3))
+    return graph
 
 
 def test_dense_pairs_of_5000_nodes_are_never_made() -> None:

@@ -24,13 +24,17 @@ class DataConfig:
         split: Its split that is trained on.
         sizes: How many training graphs have 0, 1, 2 .. nodes. Filled in by training, and read by
             sampling: node counts are drawn from it.
+        degree: Mean degree of the training graphs, filled in by training; memory is estimated by
+            it. The default is that of a triangulation.
     """
 
     name: str
     split: str = "train"
     sizes: tuple[int, ...] = ()
+    degree: float = 6.0
 
     def __post_init__(self) -> None:
+        _require("data.degree", self.degree >= 0, self.degree, "at least 0")
         if self.sizes:
             holds = min(self.sizes) >= 0 and sum(self.sizes[1:]) > 0 and self.sizes[0] == 0
             _require("data.sizes", holds, self.sizes, "counts of graphs with 0, 1, 2 .. nodes")
@@ -150,6 +154,6 @@ class HSpectreConfig:
     kind: Literal["hspectre"] = "hspectre"
     seed: int = 0
 
-    def with_sizes(self, sizes: tuple[int, ...]) -> HSpectreConfig:
-        """A copy that knows the node counts of the training set."""
-        return replace(self, data=replace(self.data, sizes=sizes))
+    def with_facts(self, sizes: tuple[int, ...], degree: float) -> HSpectreConfig:
+        """A copy that knows the node counts and the mean degree of the training set."""
+        return replace(self, data=replace(self.data, sizes=sizes, degree=degree))

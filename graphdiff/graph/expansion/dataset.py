@@ -108,6 +108,7 @@ class ExpansionData(Data):
                 rows["modes"].append(low_spectrum(len(step.split), step.coarse, modes)[1])
                 totals.append(n)
         self.sizes = tuple(np.bincount(graphs.num_nodes).tolist())
+        self.degree = round(2 * float(graphs.num_edges.sum()) / float(graphs.num_nodes.sum()), 3)
         self._total = torch.tensor(totals, dtype=torch.int64)
         self._rows = {
             name: _Ragged.of(

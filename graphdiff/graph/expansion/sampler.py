@@ -32,6 +32,7 @@ from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 from graphdiff.graph.expansion.coarsen import low_spectrum
 from graphdiff.graph.expansion.confident import ConfidentJump
+from graphdiff.graph.expansion.config import NetworkConfig
 from graphdiff.graph.expansion.level import CLASSES, Level, Packed
 from graphdiff.graph.expansion.memory import require_memory
 
@@ -83,8 +84,9 @@ class ExpansionSampler:
         steps: Most diffusion steps of a level; level ``l`` takes at most ``4 * 2**l``.
         low: Smallest share of nodes that a level adds, relative to its result.
         high: Largest share.
-        modes: Laplacian eigenvectors that the network is told.
-        largest: Largest size that will be asked for, for :attr:`network_calls`.
+        shape: Of the network: its eigenvectors, and what memory is estimated by.
+        largest: Largest size of the training set, for :attr:`network_calls`.
+        degree: Mean degree of the training set.
         memory: GiB that a batch may take; 0 asks the machine.
         confident: Reveal edges in the order of confidence, see :class:`ConfidentJump`.
         jitter: Noise on that order.
@@ -93,8 +95,9 @@ class ExpansionSampler:
     steps: int = 64
     low: float = 0.1
     high: float = 0.3
-    modes: int = 0
+    shape: NetworkConfig = NetworkConfig()  # noqa: RUF009  (immutable)
     largest: int = 64
+    degree: float = 6.0
     memory: float = 0.0
     confident: bool = False
     jitter: float = 0.5
@@ -129,7 +132,7 @@ class ExpansionSampler:
             ArgumentError: The batch needs more memory than there is.
         """
         sizes = template["size"]
-        require_memory(denoiser.net, sizes, self.memory)
+        require_memory(sizes, self.degree, self.shape, self.memory)
         plan = growth(sizes, Key(seed, template.ids), self.low, self.high)
         graphs = Packed.single(len(sizes), sizes.device)
         done: list[tuple[Tensor, Packed]] = []
@@ -155,12 +158,12 @@ class ExpansionSampler:
         return _collect(done, sizes, template.ids)
 
     def _expansion(self, graphs: Packed, split: Tensor, total: Tensor, after: Tensor) -> Level:
-        if not self.modes:
+        if not self.shape.modes:
             return Level.build(graphs, split, total, after)
         edges = graphs.edges.cpu().numpy()
         ends = np.cumsum(torch.bincount(graphs.owner, minlength=len(total)).cpu().numpy())
         parts = [
-            low_spectrum(n, own, self.modes)[1]
+            low_spectrum(n, own, self.shape.modes)[1]
             for n, own in zip(graphs.counts.tolist(), np.split(edges, ends[:-1]), strict=True)
         ]
         modes = torch.from_numpy(np.concatenate(parts)).to(split.device, torch.float32)

@@ -124,7 +124,6 @@ class ExpansionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.modes = modes
-        self.shape = {"hidden": hidden, "pair": pair, "triangle": triangle}
         self.node_in = nn.Linear(node_width(modes) + 1, hidden)
         self.split_in = nn.Embedding(3, hidden)
         self.pair_in = nn.Linear(edge_width(modes), pair)
