@@ -1,9 +1,10 @@
 """How much memory a batch of growing graphs takes, and refusing before it runs out.
 
 A level of graphs with ``n`` nodes in all and mean degree ``d`` has about ``n`` children,
-``.72 d n`` candidate edges, ``.75 d n`` triangles and ``.18 d n`` tokens (counted on trees, d = 2, and
-triangulations, d = 5.6). Sampling holds the rows of one layer, training those that the backward
-pass needs of every layer; both are a number of bytes for each node. The last level is the largest.
+``.72 d n`` candidate edges, ``.75 d n`` triangles and ``.18 d n`` tokens (counted on trees,
+``d = 2``, and triangulations, ``d = 5.6``). Sampling holds the rows of one layer, training those
+that the backward pass needs of every layer; both are a number of bytes for each node. The last
+level is the largest.
 """
 
 from __future__ import annotations
