@@ -21,6 +21,7 @@ from graphdiff.graph.metrics.intervals import centred, wilson
 from graphdiff.graph.metrics.mmd import Estimator, LinearMMD, TwoSample
 from graphdiff.graph.metrics.molecular import Mean, Molecules, ScaffoldSimilarity
 from graphdiff.graph.metrics.nspdk import nspdk_features
+from graphdiff.graph.metrics.pgd import molecule_discrepancy
 from graphdiff.graph.metrics.power import proportion_resolution, resolution, too_small
 from graphdiff.graph.metrics.report import Metric, Report
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["DISTANCES", "MOLECULE_METRICS", "evaluate_molecules"]
 
 PROPORTIONS = ("validity_raw", "connected_raw", "validity_corrected", "uniqueness", "novelty")
-DISTANCES = ("fcd", "fcd_score", "nspdk", "snn", "scaffold", "int_div")
+DISTANCES = ("fcd", "fcd_score", "nspdk", "snn", "scaffold", "int_div", "pgd")
 MOLECULE_METRICS = (*PROPORTIONS, "fcd", "nspdk", "snn", "scaffold", "int_div")
-"""What is computed by default; ``fcd_score`` (exp(-0.2 FCD)) only on request."""
+"""What is computed by default; ``fcd_score`` (exp(-0.2 FCD)) and ``pgd`` only on request."""
 
 FRECHET_DRAWS = 40  # resamples of a Frechet distance: each costs an eigendecomposition
 
@@ -293,7 +294,7 @@ def evaluate_molecules(
         dataset: Data set with SMILES and the splits named below.
         metrics: Some of ``validity_raw``, ``connected_raw``, ``validity_corrected``,
             ``uniqueness``, ``novelty``, ``fcd``, ``fcd_score``, ``nspdk``, ``snn``, ``scaffold``,
-            ``int_div``.
+            ``int_div``, ``pgd`` (:mod:`graphdiff.graph.metrics.classifier`).
         reference: Split to compare with.
         train: Split for novelty and floors.
         population: See above.
@@ -349,6 +350,10 @@ def evaluate_molecules(
         elif len(ours) < 2:
             note = f"only {len(ours)} {population} molecules"
             results.append(Metric(name, math.nan, n=len(ours), population=population, note=note))
+        elif name == "pgd":
+            base = None if context.train is None else context.train.smiles
+            about: dict[str, Any] = {"population": population, "sha": sha, "n_boot": n_boot}
+            results.append(molecule_discrepancy(ours, texts, base, seed=seed, **about))
         else:
             results.append(_distance(name, context, population, sha))
     tell("done", 1.0)

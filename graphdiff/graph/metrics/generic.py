@@ -11,6 +11,7 @@ import numpy as np
 from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.metrics.descriptors import DESCRIPTORS, describe, remove_isolated
 from graphdiff.graph.metrics.mmd import PRESETS, Estimator, Kernel
+from graphdiff.graph.metrics.pgd import discrepancy_metric
 from graphdiff.graph.metrics.power import too_small
 from graphdiff.graph.metrics.report import Metric, Report
 from graphdiff.graph.metrics.scores import Resamples, descriptor_scores, ratio_score
@@ -96,7 +97,8 @@ def evaluate_graphs(
         generated: Generated graphs; labels are not looked at.
         reference: Test graphs.
         train: Training graphs, for the floor.
-        metrics: Some of ``degree``, ``clustering``, ``orbit``, ``spectral``, ``wavelet``.
+        metrics: Some of ``degree``, ``clustering``, ``orbit``, ``spectral``, ``wavelet``, ``pgd``
+            (:mod:`graphdiff.graph.metrics.classifier`; always on all five descriptors).
         kernel: Preset (``gaussian_emd``, ``gaussian_tv``, ``rbf``), one kernel for all metrics, or
             a kernel per metric.
         estimator: ``biased`` (published), ``unbiased``, or ``both``, one row each.
@@ -122,7 +124,8 @@ def evaluate_graphs(
         ArgumentError: For an unknown metric, kernel, estimator or rule, or an empty set.
     """
     begin = time.perf_counter()
-    kernels = choose(kernel, metrics)
+    distances = [m for m in metrics if m != "pgd"]
+    kernels = choose(kernel, distances)
     if floor not in ("matched", "full"):
         raise ArgumentError(f"floor must be 'matched' or 'full', found {floor!r}")
     for name, graphs in (("generated", generated), ("reference", reference), ("train", train)):
@@ -145,13 +148,19 @@ def evaluate_graphs(
     )
     both: Sequence[Estimator] = ("biased", "unbiased") if estimator == "both" else (estimator,)
     scores = []
-    for i, name in enumerate(metrics):
+    rows = {}
+    for i, name in enumerate(distances):
         tell(name, (i + vun) / (len(metrics) + vun))
-        scores += descriptor_scores(name, describe(name, *sets), kernels[name], both, draws)
+        rows[name] = describe(name, *sets)
+        scores += descriptor_scores(name, rows[name], kernels[name], both, draws)
     mean = ratio_score(scores) if ratio else None
     scores += [] if mean is None else [mean]
     sizes = (len(sets[0]), len(sets[1]))
     results += [score.metric(*sizes, sha, matched=floor == "matched") for score in scores]
+    if "pgd" in metrics:
+        tell("pgd", len(distances) / len(metrics))
+        rows = {k: rows.get(k) or describe(k, *sets) for k in DESCRIPTORS}
+        results.append(discrepancy_metric(rows, n_boot=n_boot, seed=seed, sha=sha))
     warnings = [*_warnings(sizes[1], None if train is None else len(train)), *too_small(results)]
     empty = int((generated.num_nodes == 0).sum())
     if empty:
