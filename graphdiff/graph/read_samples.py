@@ -9,8 +9,8 @@ file                 content
 ``.npy``             one stack ``[G, n, n]`` or one matrix
 ``.txt``             blocks of ``N=9``, ``X:`` (node classes), ``E:`` (matrix of edge classes), as
                      DiGress writes them; otherwise SMILES
-``.smi .smiles       SMILES, one molecule a line, in the first column; empty lines are left out
-.csv``
+``.smi``, ``.csv``,  SMILES, one molecule a line, in the first column; empty lines are left out
+``.smiles``
 ``.graphml``         one graph per ``<graph>`` element, or one union whose nodes carry ``sample``
 ``.g6 .s6``          graph6 or sparse6, one graph a line
 folder               one file per graph: edge lists (``.edges``, ``.edgelist``, ``.txt``, ``.csv``,

@@ -138,7 +138,7 @@ def load_lggm(
         name: "lggm".
         root: Folder of the files; None = the search path and installed packages.
         domains: Domains to keep; None = all whose networks were found.
-        holdout: Domain or domains whose graphs are only in the "holdout_" splits.
+        holdout: Domain or domains whose graphs are only in the splits ``holdout_...``.
         nodes: Smallest and largest number of nodes.
         counts: Graphs of each domain in train, val and test, at most.
         split: "network" or "regions", see :mod:`graphdiff.data.corpus.splitting`.
