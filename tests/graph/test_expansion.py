@@ -13,8 +13,9 @@ from expansion_support import connected, edge_array, graphs, level_of, packed_se
 from graphdiff.core.errors import DataError
 from graphdiff.core.rng import Key
 from graphdiff.core.state import State
+from graphdiff.data.graphs import Graphs
 from graphdiff.graph.expansion.coarsen import coarsen, contract, low_spectrum
-from graphdiff.graph.expansion.dataset import ExpansionData, unpack
+from graphdiff.graph.expansion.dataset import ExpansionData, largest_pieces, unpack
 from graphdiff.graph.expansion.level import CLASSES, Level, Packed, subsets
 from graphdiff.graph.expansion.triangles import triangles
 from graphdiff.graph.nets.expansion import ExpansionNetwork
@@ -60,6 +61,18 @@ def test_contraction_keeps_the_spectrum_it_is_asked_to_keep() -> None:
 def test_a_graph_in_pieces_is_refused() -> None:
     with pytest.raises(DataError, match="not connected"):
         coarsen(4, np.array([[0, 1], [2, 3]]), np.random.default_rng(0))
+
+
+def test_the_largest_piece_of_a_graph_can_be_trained_on() -> None:
+    two = nx.disjoint_union(nx.path_graph(3), nx.cycle_graph(5))
+    graphs_in_pieces = Graphs.from_networkx([two, nx.star_graph(4)])
+    largest = largest_pieces(graphs_in_pieces)
+    assert nx.is_isomorphic(largest.to_networkx()[0], nx.cycle_graph(5))
+    assert largest[1] == graphs_in_pieces[1]
+    with pytest.raises(DataError, match=r"graph 0 .* pieces"):
+        ExpansionData(graphs_in_pieces, task().config.coarsening)
+    wide = task(coarsening={"pieces": "largest"}).config.coarsening
+    assert ExpansionData(graphs_in_pieces, wide).sizes == (0, 0, 0, 0, 0, 2)
 
 
 def test_sparse_and_dense_spectra_agree() -> None:

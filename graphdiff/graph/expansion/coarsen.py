@@ -150,8 +150,8 @@ def coarsen(
     while n > 1:
         if not len(edges):
             raise DataError(
-                "a graph is not connected, and contracting edges never joins its pieces: keep the "
-                "largest piece of each graph"
+                "a graph is not connected, and contracting edges never joins its pieces; set "
+                'coarsening.pieces = "largest" to train on the largest piece of each graph'
             )
         degree = np.bincount(edges.ravel(), np.repeat(weights, 2), minlength=n)
         i, j = edges[:, 0], edges[:, 1]

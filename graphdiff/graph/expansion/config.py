@@ -50,6 +50,8 @@ class CoarseningConfig:
         skip: Probability of passing over a cheap edge.
         rank: Eigenpairs whose span the contractions should keep.
         sequences: Coarsening sequences of each training graph.
+        pieces: What becomes of a training graph that is not connected: ``"refuse"`` the data, or
+            train on its ``"largest"`` piece.
     """
 
     low: float = 0.1
@@ -57,6 +59,7 @@ class CoarseningConfig:
     skip: float = 0.3
     rank: int = 8
     sequences: int = 32
+    pieces: Literal["refuse", "largest"] = "refuse"
 
     def __post_init__(self) -> None:
         shares = (self.low, self.high)

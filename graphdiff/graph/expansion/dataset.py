@@ -19,7 +19,7 @@ from graphdiff.graph.expansion.config import CoarseningConfig
 from graphdiff.graph.expansion.level import Level, Packed
 from graphdiff.task import Data
 
-__all__ = ["ExpansionData", "token_classes", "unpack"]
+__all__ = ["ExpansionData", "largest_pieces", "token_classes", "unpack"]
 
 Int = NDArray[np.int64]
 
@@ -94,6 +94,8 @@ class ExpansionData(Data):
         """
         if not len(graphs):
             raise DataError("the training set has no graphs; check data.name and data.split")
+        if config.pieces == "largest":
+            graphs = largest_pieces(graphs)
         rows: dict[str, list[NDArray[Any]]] = {
             k: [] for k in ("coarse", "split", "e", "v", "modes")
         }
@@ -133,6 +135,23 @@ class ExpansionData(Data):
     def fingerprint(self) -> dict[str, Any]:
         """Name, split, n and sha256 of the graphs, and how many levels were made of them."""
         return self._fingerprint
+
+
+def largest_pieces(graphs: Graphs) -> Graphs:
+    """The largest connected piece of every graph; the first of several equal ones."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    counts, lists = [], []
+    for g in graphs:
+        n, edges = int(g.num_nodes[0]), g.edges.astype(np.int64)
+        joined = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
+        piece = connected_components(joined, directed=False)[1]
+        kept = piece == np.bincount(piece).argmax()
+        place = np.cumsum(kept) - 1
+        counts.append(int(kept.sum()))
+        lists.append(place[edges[kept[edges[:, 0]]]])
+    return Graphs.from_lists(counts, lists)
 
 
 def unpack(clean: State) -> Level:
