@@ -12,7 +12,7 @@ from graphdiff.cli.common import execute, make_app
 from graphdiff.cli.convert import app as convert_app
 from graphdiff.cli.data import app as data_app
 from graphdiff.cli.demo import demo
-from graphdiff.cli.evaluate import evaluate
+from graphdiff.cli.evaluate import ReportCommand, evaluate
 from graphdiff.cli.sample import sample
 from graphdiff.cli.train import train
 
@@ -39,7 +39,7 @@ def _root(
 
 app.command()(train)
 app.command()(sample)
-app.command()(evaluate)
+app.command(cls=ReportCommand)(evaluate)
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")
 app.command()(bench)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from graphdiff.cli.common import (
     Json,
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
     from graphdiff.data import Dataset
     from graphdiff.graph.metrics import Report
 
-__all__ = ["evaluate", "score", "write_report"]
+__all__ = ["ReportCommand", "evaluate", "score", "write_report"]
+
+
+class ReportCommand(TyperCommand):
+    """A command whose ``--report`` may stand alone: a file counts only if it ends in .html."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments with an empty value behind each lonely ``--report``."""
+        full = []
+        for word, after in zip(args, [*args[1:], ""], strict=True):
+            full.append(word)
+            if word == "--report" and not after.lower().endswith((".html", ".htm")):
+                full.append("")
+        return super().parse_args(ctx, full)
 
 
 def evaluate(
@@ -38,9 +52,18 @@ def evaluate(
         typer.Option("--dataset", help="Data set to compare with; the model's own if absent."),
     ] = None,
     root: Annotated[Path | None, typer.Option("--root", help="Folder of the data sets.")] = None,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write report.html beside the samples, too.")
+    pgd: Annotated[
+        bool, typer.Option("--pgd", help="Add the cross-fitted classifier score, too.")
     ] = False,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="[FILE.html]",
+            help="Write a page with pictures, too; report.html beside the samples if no FILE.html "
+            "follows.",
+        ),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -55,13 +78,13 @@ def evaluate(
 
         raise ArgumentError(f"{samples} does not say what to compare with; give --dataset NAME")
     reference = load(name, root)
-    result = score(raw, reference, quiet=as_json)
+    result = score(raw, reference, pgd=pgd, quiet=as_json)
     facts = summary(result, reference, about, len(raw))
     folder = samples if samples.is_dir() else None
     if folder is not None:
         write_json(folder / "metrics.json", facts)
-    if report:
-        path = (folder or samples.parent) / "report.html"
+    if report is not None:
+        path = Path(report) if report else (folder or samples.parent) / "report.html"
         note(f"wrote {write_report(path, raw, reference, result, facts)}")
     emit(facts) if as_json else print(result.table())
 
@@ -94,8 +117,10 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
     return _not_empty(Graphs.load(path / RAW), path), about
 
 
-def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
+def score(raw: Any, reference: Dataset, *, pgd: bool = False, quiet: bool = False) -> Report:
     """Molecule metrics for a data set of molecules, the profile of the set for any other.
+
+    ``pgd`` adds the classifier score (:mod:`graphdiff.graph.metrics.classifier`).
 
     Raises:
         DataError: The samples are no graphs, or SMILES meet a data set without molecules.
@@ -103,7 +128,8 @@ def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
     from graphdiff.graph.aromatic import has_aromatic, to_smiles_list
-    from graphdiff.graph.metrics import evaluate_dataset, evaluate_molecules
+    from graphdiff.graph.metrics import MOLECULE_METRICS, evaluate_dataset, evaluate_molecules
+    from graphdiff.graph.metrics.profiles import profile
 
     if reference.atoms is None and not isinstance(raw, Graphs):
         raise DataError(
@@ -118,8 +144,12 @@ def score(raw: Any, reference: Dataset, *, quiet: bool = False) -> Report:
         if reference.atoms is not None:
             if isinstance(raw, Graphs) and has_aromatic(raw):
                 raw = to_smiles_list(raw, reference.atoms)
-            return evaluate_molecules(raw, reference, progress=tell)
-        return evaluate_dataset(raw, reference, progress=tell)
+            names = (*MOLECULE_METRICS, "pgd") if pgd else MOLECULE_METRICS
+            return evaluate_molecules(raw, reference, metrics=names, progress=tell)
+        more: dict[str, Any] = {}
+        if pgd:
+            more["metrics"] = (*profile(reference.name).metrics, "pgd")
+        return evaluate_dataset(raw, reference, progress=tell, **more)
 
 
 def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
@@ -136,10 +166,10 @@ def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -
 def write_report(
     path: Path, raw: Any, reference: Dataset, result: Report, facts: dict[str, Any]
 ) -> Path:
-    """One HTML page with the metrics and a picture of the first samples."""
-    from graphdiff.graph.draw import report
+    """One HTML page: see :mod:`graphdiff.graph.metrics.page`."""
+    from graphdiff.graph.metrics.page import write_page
 
-    return report(path, raw, reference, result, facts)
+    return write_page(path, raw, reference, result, facts)
 
 
 def _not_empty(samples: Any, path: Path) -> Any:
