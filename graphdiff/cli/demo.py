@@ -15,7 +15,7 @@ __all__ = ["demo"]
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")] = Path("out/demo"),
-    model: Annotated[str, typer.Option(help="A shipped model of molecules.")] = "gdss-qm9",
+    model: Annotated[str, typer.Option(help="A shipped model of molecules.")] = "defog-qm9",
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many molecules.")] = 1000,
     seed: Annotated[int, typer.Option(help="Other seeds give other molecules.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Most samples in one batch.")] = 512,
