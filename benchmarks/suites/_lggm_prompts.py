@@ -25,7 +25,7 @@ class PromptPlan:
         seed: Seed of the samples.
     """
 
-    samples: int = 96
+    samples: int = 64
     steps: int = 50
     guidance: tuple[float, ...] = (1.0, 2.0, 3.0)
     domains: tuple[str, ...] = ("soc", "web", "bio")

@@ -15,6 +15,7 @@ asked for and values got.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -181,7 +182,7 @@ def prompt_rows(lab: Any, plan: Any) -> list[Row]:
     known = [d for d in plan.domains if d in model.task.config.data.present]
     cases += [(domain, False, 1.0) for domain in known]
     cuts = dict(zip(STATISTICS, model.task.config.data.terciles, strict=True))
-    facts = {**vars(plan), "step": model.card.step, "created": model.card.created}
+    facts = {**vars(plan), "weights": _weights(model)}
     rows = []
     for domain, held_out, w in cases:
         for statistic in STATISTICS:
@@ -199,6 +200,13 @@ def prompt_rows(lab: Any, plan: Any) -> list[Row]:
                          "ours": found.pop("spearman"), "ours_interval": found.pop("interval"),
                          **found})  # fmt: skip
     return rows
+
+
+def _weights(model: Any) -> str:
+    """Hash of the weights."""
+    parts = model.denoiser.state_dict().items()
+    content = b"".join(name.encode() + part.numpy().tobytes() for name, part in sorted(parts))
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _prompt_checks(rows: list[Row]) -> Iterator[Row]:
@@ -231,7 +239,7 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     rows = record["table"]
     _draw_shots(axes[0], [r for r in rows if r["part"] == "zero-shot" and r["metric"] == "mean"])
     _draw_tuning(axes[1], [r for r in rows if r["part"] == "fine-tuning" and r["metric"] == "mean"])
-    _draw_prompts(axes[2], [r for r in rows if r["part"] == "prompts"], record)
+    _draw_prompts(axes[2], [r for r in rows if r["part"] == "prompts"])
     for axis in axes:
         axis.grid(alpha=0.3, linewidth=0.5)
     figure.savefig(path, dpi=130)
@@ -268,11 +276,14 @@ def _draw_tuning(axis: Any, rows: list[Row]) -> None:
             axis.plot(limits, [r[key] for r in mine], style, color=f"C{color}", ms=4, label=label)
     axis.set(title="fine-tuned (solid), from scratch (dashed)", xscale="log", xlabel="graphs",
              ylabel="mean unbiased MMD$^2$")  # fmt: skip
+    ticks = sorted({int(r["case"].split()[1]) for r in rows})
+    axis.set_xticks(ticks, [str(k) for k in ticks])
+    axis.minorticks_off()
     axis.set_yscale("symlog", linthresh=0.01)
     axis.legend(fontsize=8, frameon=False)
 
 
-def _draw_prompts(axis: Any, rows: list[Row], record: dict[str, Any]) -> None:
+def _draw_prompts(axis: Any, rows: list[Row]) -> None:
     plain = [r for r in rows if r["case"].startswith("any")]
     for metric, color in (("degree", "C0"), ("clustering", "C1")):
         for side, style in (("training", "o-"), ("held-out", "s--")):
@@ -283,7 +294,8 @@ def _draw_prompts(axis: Any, rows: list[Row], record: dict[str, Any]) -> None:
             for w, row in zip(weights, mine, strict=True):
                 axis.plot([w, w], row["ours_interval"], color=color, linewidth=0.8)
     axis.axhline(WANTED, color="k", linewidth=0.8)
-    axis.set(title="prompts", xlabel="weight of guidance", ylabel="rank correlation, asked and got")
+    axis.set(title="prompts", xlabel="weight of guidance", ylabel="rank correlation, asked and got",
+             xticks=sorted({float(r["case"].rsplit("-", 1)[1]) for r in plain}))  # fmt: skip
     axis.legend(fontsize=8, frameon=False)
 
 
