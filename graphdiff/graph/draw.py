@@ -1,4 +1,4 @@
-"""Pictures of graphs and molecules as PNG, and an evaluation as one HTML page.
+"""Pictures of graphs and molecules as PNG.
 
 Everything is drawn in memory without a display: molecules by RDKit's Cairo canvas, graphs by
 matplotlib's Agg canvas.
@@ -6,10 +6,8 @@ matplotlib's Agg canvas.
 
 from __future__ import annotations
 
-import base64
-import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +20,8 @@ if TYPE_CHECKING:
     import networkx as nx
     from rdkit import Chem
 
-    from graphdiff.data.dataset import Dataset
-    from graphdiff.data.graphs import Graphs
-    from graphdiff.graph.metrics.report import Report
 
-__all__ = ["draw_graphs", "draw_molecules", "graphs_png", "molecules_png", "report"]
+__all__ = ["draw_graphs", "draw_molecules", "graphs_png", "molecules_png"]
 
 
 def molecules_png(mols: Sequence[Chem.Mol], *, columns: int = 5, size: int = 200) -> bytes:
@@ -135,77 +130,3 @@ def draw_graphs(
 ) -> Path:
     """Writes :func:`graphs_png` to a file."""
     return write_bytes(Path(path), graphs_png(graphs, columns=columns, size=size))
-
-
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:76em;padding:0 1em;"
-    "color:#1c2430}table{border-collapse:collapse;display:block;overflow-x:auto}"
-    "td,th{padding:.25em .7em;border-bottom:1px solid #dde2ea;text-align:left;"
-    "white-space:nowrap}img{max-width:100%}.warn{background:#fff5d6;padding:.5em 1em}"
-    "pre{background:#f4f6f9;padding:1em;overflow-x:auto}"
-)
-
-
-def report(
-    path: str | Path,
-    raw: Graphs | Sequence[str],
-    reference: Dataset,
-    result: Report,
-    facts: Mapping[str, Any],
-    *,
-    count: int = 25,
-) -> Path:
-    """Writes an evaluation as one self-contained HTML page: table, warnings, picture, provenance.
-
-    Args:
-        path: The file.
-        raw: The samples that were scored; the first ``count`` are drawn.
-        reference: The data set they were scored against.
-        result: The scores.
-        facts: What else is known of the samples; printed as JSON.
-        count: Number of samples in the picture.
-    """
-    import json
-
-    rows = result.rows()
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in rows[0])
-    notes = {m.name: m.note for m in result}
-    body = "".join(
-        f'<tr title="{html.escape(notes[row[0]])}">'
-        + "".join(f"<td>{html.escape(c)}</td>" for c in row)
-        + "</tr>"
-        for row in rows[1:]
-    )
-    warnings = "".join(f'<p class="warn">{html.escape(w)}</p>' for w in result.warnings)
-    remarks = "".join(f"<li>{html.escape(n)}: {html.escape(t)}</li>" for n, t in notes.items() if t)
-    picture = base64.b64encode(_picture(raw, reference, count)).decode()
-    known = {k: v for k, v in facts.items() if k != "metrics"}
-    about = json.dumps({**known, "evaluation": dict(result.info)}, indent=2, default=str)
-    title = html.escape(result.title)
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style><h1>{title}</h1>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        "<p>+ higher is better, - lower is better. The floor is the score of training examples "
-        f"at the same sample size.</p><ul>{remarks}</ul>{warnings}"
-        f'<h2>First samples</h2><img alt="first samples" src="data:image/png;base64,{picture}">'
-        f"<h2>Provenance</h2><pre>{html.escape(about)}</pre></html>\n"
-    )
-    return write_bytes(Path(path), page.encode("utf-8"))
-
-
-def _picture(raw: Graphs | Sequence[str], reference: Dataset, count: int) -> bytes:
-    from graphdiff.data.graphs import Graphs
-
-    if not isinstance(raw, Graphs):
-        from rdkit import Chem, rdBase
-
-        with rdBase.BlockLogs():
-            mols = [Chem.MolFromSmiles(s, sanitize=False) for s in raw[:count]]
-        return molecules_png([Chem.Mol() if m is None else m for m in mols])
-    part = raw[np.arange(min(count, len(raw)))]
-    if reference.atoms is not None:
-        from graphdiff.graph.molecules import to_molecules
-
-        return molecules_png(to_molecules(part, reference.atoms))
-    return graphs_png(part.to_networkx())

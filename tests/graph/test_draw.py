@@ -1,4 +1,4 @@
-"""Pictures are PNG files of the asked size; the page stands alone."""
+"""Pictures are PNG files of the asked size."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import struct
 from pathlib import Path
 
 import networkx as nx
-import numpy as np
 import pytest
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.data.dataset import Dataset
-from graphdiff.data.graphs import Graphs
-from graphdiff.graph.draw import draw_graphs, draw_molecules, graphs_png, molecules_png, report
-from graphdiff.graph.metrics import evaluate_graphs
+from graphdiff.graph.draw import draw_graphs, draw_molecules, graphs_png, molecules_png
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -40,18 +36,3 @@ def test_graphs(tmp_path: Path) -> None:
     assert graphs_png(graphs[:1]) == graphs_png(graphs[:1])
     with pytest.raises(ArgumentError, match="no graphs"):
         graphs_png([])
-
-
-def test_page(tmp_path: Path) -> None:
-    graphs = Graphs.from_lists([3, 4], [[(0, 1), (1, 2)], [(0, 1), (2, 3)]])
-    index = np.arange(2)
-    dataset = Dataset("two", graphs, {"train": index, "test": index})
-    scores = evaluate_graphs(graphs, graphs, graphs, n_boot=5)
-    facts = {"n": 2, "model": "<b>name</b>", "metrics": []}
-    text = report(tmp_path / "r.html", graphs, dataset, scores, facts).read_text("utf-8")
-    for metric in scores:
-        assert f"<td>{metric.name}</td>" in text
-    assert "floor interval" in text
-    assert "data:image/png;base64," in text
-    assert "<b>name</b>" not in text
-    assert 'src="http' not in text

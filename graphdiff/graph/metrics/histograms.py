@@ -56,6 +56,8 @@ class Panel:
         sets = {k: v for k, v in sets.items() if len(v)}
         every = np.concatenate(list(sets.values()) or [np.zeros(1)])
         low, high = float(every.min()), float(every.max())
+        least = min((len(v) for v in sets.values()), default=1)
+        bins = min(bins, max(8, round(2 * least**0.5)))  # few samples would only show their noise
         if (every == np.round(every)).all():
             step = max(1, int(np.ceil((high - low + 1) / bins)))
             edges = np.arange(low, high + step + 1, step) - 0.5
