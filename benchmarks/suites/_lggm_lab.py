@@ -154,7 +154,10 @@ class Lab:
                 LggmTask.from_config(task), TrainConfig.from_config(train), out,
                 data=None if data is None else data(), init=init,
             )  # fmt: skip
-            return str(trainer.run().model)
+            outcome = trainer.run()
+            if not outcome.finished:
+                raise KeyboardInterrupt(outcome.message)
+            return str(outcome.model)
 
         found: str | None = self.cached(name, facts, make)
         return found
