@@ -399,7 +399,7 @@ def test_conditions_of_a_template_reach_the_denoiser_and_stay_with_their_sample(
     assert len(seen) == 2
     assert torch.equal(carried["label"], label)
     assert all(torch.equal(carried[name], plain[name]) for name in GRAPH.names)
-    with pytest.raises(ArgumentError, match="label.*mapping"):
+    with pytest.raises(ArgumentError, match=r"label.*mapping"):
         sampler.steps(told, graph().replace(label=label), seed=0, cond=torch.zeros(3))
 
 
