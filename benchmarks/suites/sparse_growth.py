@@ -34,9 +34,9 @@ def grow(name: str, nodes: int, steps: int | None, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     model = graphdiff.load(name)
     # A small graph first: what torch allocates once is not part of the growth.
-    model.samples(1, seed=seed, cond={"nodes": 20}, steps=2)
+    model.samples(1, seed=seed, cond={"size": 20}, steps=2)
     base, began = _peak_mib(), (time.perf_counter(), time.process_time())
-    samples = model.samples(1, seed=seed, cond={"nodes": nodes}, steps=steps)
+    samples = model.samples(1, seed=seed, cond={"size": nodes}, steps=steps)
     wall, cpu = time.perf_counter() - began[0], time.process_time() - began[1]
     graph = samples.items[0]
     config = model.task.config

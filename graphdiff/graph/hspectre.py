@@ -36,6 +36,7 @@ from graphdiff.graph.expansion.memory import batch_bytes
 from graphdiff.graph.expansion.sampler import ExpansionSampler, build_process, parametrizations
 from graphdiff.graph.nets.expansion import ExpansionNetwork
 from graphdiff.graph.output import GraphOutput
+from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.task import Data, Samples, Task
 
 __all__ = ["HSpectreTask"]
@@ -127,27 +128,14 @@ class HSpectreTask(Task):
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
-        """Node counts: the condition ``nodes``, or drawn from those of the training set."""
-        nodes = cond.pop("nodes", None)
-        if cond:
+        """Node counts: ``size`` (one, or one for each id, of any size), or those of training."""
+        if unknown := sorted(set(cond) - {"size"}):
             raise ConfigError(
-                "the expansion model takes the condition nodes only, found "
-                f"{', '.join(sorted(cond))}"
+                f"the expansion model takes the condition size only, found {', '.join(unknown)}"
             )
-        if nodes is not None:
-            asked = torch.as_tensor(nodes, dtype=torch.int64, device=ids.device).expand(len(ids))
-            if len(ids) and int(asked.min()) < 1:
-                raise ConfigError(f"condition nodes is {int(asked.min())}, expected at least 1")
-            return asked.clone()
-        counts = torch.tensor(self.config.data.sizes, dtype=torch.float64)
-        if not len(counts):
-            raise ConfigError(
-                "data.sizes is empty, so the number of nodes of a sample is unknown; train the "
-                "model first (which fills it in), or set data.sizes"
-            )
-        edges = counts.cumsum(0) / counts.sum()
-        u = Key(seed, ids, stream=0).at(stream="size").uniform(1, dtype=torch.float64).squeeze(1)
-        return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
+        if cond.get("size") is not None:
+            return given_sizes(cond["size"], len(ids), None)
+        return draw_sizes(self.config.data.sizes, ids, seed)
 
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
         """The sizes that are asked for: ``size`` ``[b]``; nothing is padded."""

@@ -31,16 +31,20 @@ def draw_sizes(histogram: Sequence[int], ids: Tensor, seed: int) -> Tensor:
     return torch.searchsorted(edges.to(u.device), u, right=True).clamp(max=len(counts) - 1)
 
 
-def given_sizes(size: Any, n: int, largest: int) -> Tensor:
+def given_sizes(size: Any, n: int, largest: int | None) -> Tensor:
     """Node counts that a user asked for, int64 ``[n]``; ``size`` is one number or one for each.
+
+    Args:
+        size: What was asked for.
+        n: Number of samples.
+        largest: Largest number of nodes that the model was trained on, if it cannot make more.
 
     Raises:
         ArgumentError: A size is below 1 or above ``largest``.
     """
     out = torch.as_tensor(size, dtype=torch.int64).expand(n).clone()
-    if len(out) and (int(out.min()) < 1 or int(out.max()) > largest):
-        raise ArgumentError(
-            f"size must lie between 1 and {largest}, the largest graph the model was trained on; "
-            f"found {int(out.min())} to {int(out.max())}"
-        )
+    low, high = (int(out.min()), int(out.max())) if n else (1, 1)
+    if low < 1 or (largest is not None and high > largest):
+        top = "" if largest is None else f" and at most {largest}, as in training"
+        raise ArgumentError(f"size must be at least 1{top}; found {low} to {high}")
     return out

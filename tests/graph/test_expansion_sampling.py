@@ -295,7 +295,7 @@ def test_trains_resumes_and_samples_as_every_task(tmp_path: Path) -> None:
     assert set(samples.raw.num_nodes.tolist()) <= set(packed_set().num_nodes.tolist())
     again = model.samples(5, seed=1, batch_size=1)
     assert again.raw == samples.raw
-    asked = model.sample(2, cond={"nodes": 21}, as_="pyg")
+    asked = model.sample(2, cond={"size": 21}, as_="pyg")
     assert [g.num_nodes for g in asked] == [21, 21]
     assert {p.name for p in model.task.write(samples, tmp_path)} == {
         "samples.npz",
