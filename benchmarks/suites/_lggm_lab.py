@@ -40,6 +40,7 @@ class Plan:
         domains: Domains that are held out, one at a time.
         seeds: Seeds of training, sampling and choice of graphs.
         overrides: Changes to the configuration ``lggm-plain``.
+        tune_domains: Those of them that models are fine-tuned on.
         tune_steps: Steps of fine-tuning, and of training from scratch.
         few: Numbers of graphs to fine-tune on.
         samples: Graphs that are drawn from each trained model.
@@ -49,6 +50,7 @@ class Plan:
     domains: tuple[str, ...] = ("road", "citation", "socfb", "eco")
     seeds: tuple[int, ...] = (0, 1, 2)
     overrides: tuple[str, ...] = ()
+    tune_domains: tuple[str, ...] = ("road", "socfb")
     tune_steps: int = 150
     few: tuple[int, ...] = (10, 50, 200)
     samples: int = 128

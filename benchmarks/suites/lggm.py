@@ -49,7 +49,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     plan, prompts = Plan(), PromptPlan()
     if quick:
         changes = ("train.steps=4", "sample.steps=2")
-        plan = Plan(("road",), (0,), changes, tune_steps=2, few=(10,), samples=8, boot=5)
+        plan = Plan(("road",), (0,), changes, ("road",), 2, few=(10,), samples=8, boot=5)
         prompts = PromptPlan(samples=4, steps=2, guidance=(1.0, 2.0), domains=("soc",), boot=10)
         work = out
     lab = Lab(plan, work)
@@ -95,7 +95,7 @@ def fine_tuning(lab: Any) -> list[Row]:
     """Fine-tuned against trained from scratch, by domain and number of graphs."""
     from _lggm_lab import METRICS, compare
 
-    cells = [(domain, limit) for limit in lab.plan.few for domain in lab.plan.domains]
+    cells = [(domain, limit) for limit in lab.plan.few for domain in lab.plan.tune_domains]
     scores: dict[tuple[str, int], tuple[list[Any], list[Any]]] = {c: ([], []) for c in cells}
     for seed in lab.plan.seeds:
         for domain, limit in cells:
