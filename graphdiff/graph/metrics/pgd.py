@@ -81,10 +81,10 @@ def _halves(
         )
     rng = np.random.default_rng(seed)
     half = len(reference) // 2
-    picks = [np.isin(np.arange(len(x)), rng.choice(len(x), half, replace=False))
-             for x in (reference, ours)]  # fmt: skip
-    fit = np.concatenate([reference[picks[0]], ours[picks[1]]])
-    rest = np.concatenate([reference[~picks[0]], ours[~picks[1]]])
+    # Unsorted, as published: the order of the rows decides which of the four folds they are in.
+    r, o = (rng.choice(len(x), half, replace=False) for x in (reference, ours))
+    fit = np.concatenate([reference[r], ours[o]])
+    rest = np.concatenate([np.delete(reference, r, 0), np.delete(ours, o, 0)])
     middle, spread = fit.mean(0), fit.std(0)
     spread = np.where(spread > 10 * np.finfo(float).eps * np.abs(middle), spread, 1.0)
     fit, rest = (fit - middle) / spread, (rest - middle) / spread
