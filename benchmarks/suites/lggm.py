@@ -139,6 +139,12 @@ def _claims(shot: list[Row], few: list[Row]) -> Iterator[Row]:
         "wanted": "most",
         "passed": 2 * won > len(means),
     }
+    single = [row for row in shot if row["metric"] != "mean"]
+    for metric in dict.fromkeys(row["metric"] for row in single):
+        mine = [row for row in single if row["metric"] == metric]
+        won = sum(row["gain"] > 0 for row in mine)
+        yield {"name": f"the same by {metric}", "value": f"{won} of {len(mine)}",
+               "wanted": "most", "passed": 2 * won > len(mine)}  # fmt: skip
     cells = [row for row in few if row["metric"] == "mean"]
     won = sum(row["gain"] > 0 for row in cells)
     yield {
