@@ -250,7 +250,7 @@ def test_sizes_follow_the_histogram_and_the_id() -> None:
     assert t_task.sizes(torch.arange(3), 0, size=4).tolist() == [4, 4, 4]
     assert t_task.sizes(torch.arange(3), 0, size=[4, 2, 7]).tolist() == [4, 2, 7]
     for wrong in (0, 8, [4, 2, 9]):
-        with pytest.raises(ArgumentError, match="between 1 and 7"):
+        with pytest.raises(ArgumentError, match="at most 7, as in training"):
             t_task.sizes(torch.arange(3), 0, size=wrong)
 
 

@@ -327,8 +327,8 @@ def test_wrong_requests_are_named() -> None:
         t_task.sampler(temperature=2.0)
     with pytest.raises(ConfigError, match="found colour"):
         t_task.sizes(ids, 0, colour=1)
-    with pytest.raises(ConfigError, match="at least 1"):
-        t_task.sizes(ids, 0, nodes=[4, 0])
+    with pytest.raises(ArgumentError, match="at least 1"):
+        t_task.sizes(ids, 0, size=[4, 0])
     with pytest.raises(ConfigError, match=r"data\.sizes"):
         task(data={"sizes": []}).sizes(ids, 0)
 

@@ -220,7 +220,7 @@ def test_bad_node_counts_are_refused() -> None:
     lggm, ids = task(), torch.arange(4)
     with pytest.raises(ArgumentError, match="no domain 'road'"):
         lggm.sizes(ids, 0, domain="road")
-    with pytest.raises(ArgumentError, match="between 1 and 9"):
+    with pytest.raises(ArgumentError, match="at most 9, as in training"):
         lggm.sizes(ids, 0, size=10)
     with pytest.raises(ArgumentError, match="empty"):
         lggm.sizes(ids, 0, prompt="")
