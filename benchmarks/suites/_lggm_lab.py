@@ -62,11 +62,13 @@ class Lab:
 
     Attributes:
         missing: Computations that were left out because time had run out.
+        kept: Results that earlier runs had left in the work folder.
     """
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.plan, self.folder, self.missing = plan, folder, 0
+        self.plan, self.folder = plan, folder
+        self.missing = self.kept = 0
         limit = os.environ.get("GRAPHDIFF_BENCH_SECONDS")
         self._end = time.monotonic() + float(limit) if limit else float("inf")
 
@@ -74,6 +76,7 @@ class Lab:
         """The JSON value of ``make()``, from disk if it is there; None after the time limit."""
         path = self.folder / f"{name}-{self._hash(facts)}.json"
         if path.exists():
+            self.kept += 1
             return json.loads(path.read_text("utf-8"))
         if time.monotonic() > self._end:
             self.missing += 1

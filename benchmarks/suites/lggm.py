@@ -61,6 +61,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "checks": [*_claims(shot, few), *_prompt_checks(asked)],
         "floors": {domain: lab.floor(domain) for domain in plan.domains},
         "computations_left_out": lab.missing,
+        "results_of_earlier_runs": lab.kept,
         "plan": vars(plan), "prompt_plan": vars(prompts),
         "configuration": lab.config(plan.seeds[0]),
         "corpus": {"graphs": lab.corpus.card["graphs"], "sha256": lab.corpus.card["graphs_sha256"]},
