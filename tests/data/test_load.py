@@ -105,7 +105,8 @@ def test_missing_files_say_how_to_get_them(no_data, tmp_path) -> None:
 
 
 def test_unknown_name_and_option() -> None:
-    with pytest.raises(ArgumentError, match="unknown data set 'qm10': it is no file or folder, and none of qm9, zinc250k"):
+    message = "unknown data set 'qm10': it is no file or folder, and none of qm9, zinc250k"
+    with pytest.raises(ArgumentError, match=message):
         load("qm10")
     with pytest.raises(ArgumentError, match="grid has no option 'split': it takes variant, seed"):
         load("grid", split="test")
