@@ -46,7 +46,6 @@ ROWS = (
         (("validity_raw", 1, 0.99), ("fcd", -1, 0.35), ("uniqueness", 1, 0.96)),
         "GDSS .957/2.90, DiGress .990/.36, DeFoG .993/.12 (500 steps), .989/.26 (50)",
     ),
-    Row("gdss-qm9", "qm9", 10_000, 256, (), "GDSS .957/2.90"),
     Row("defog-comm20", "comm20", 1000, 40, (), "DualDiff average .006"),
     Row("defog-ego_small", "ego_small", 1000, 40, (), "DualDiff average .004"),
     Row("hspectre-tree", "tree", 256, 16, (("vun", 1, 0.90),), "DeFoG .965, HSpectre 1.00"),
