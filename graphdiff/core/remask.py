@@ -27,21 +27,18 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from graphdiff.core.categorical import Absorbing
-from graphdiff.core.ctmc import free_part, is_class
+from graphdiff.core.ctmc import free_part
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.jump import Jumps, alphas_of
 from graphdiff.core.kernel import Categorical, Kernel
 from graphdiff.core.process import Process
-from graphdiff.core.program import Carry, Program, Solver
+from graphdiff.core.program import Program, Solver
+from graphdiff.core.reveal import RevealProgram, absorbing_of
 from graphdiff.core.rng import Key
 
 __all__ = ["FirstHitting", "ReMDM"]
 
 Remasking = Literal["cap", "rescale", "max"]
-
-# The order is drawn in the upper half of the step range, which the sampler never uses.
-_INNER = 1 << 31
 
 
 @final
@@ -156,57 +153,15 @@ class _ReMDMProgram(Jumps):
 
 @final
 @dataclass(frozen=True)
-class _FirstHittingProgram(Program):
-    process: Absorbing
-    times: tuple[float, ...]
+class _FirstHittingProgram(RevealProgram):
     tokens: int
-    stages: int = 1
-    reads_key: bool = True
 
-    def evaluate_at(self, i: int, stage: int) -> float | None:
-        return self.times[i]
-
-    def start(self, x: Tensor) -> Carry:
-        return ()
-
-    def update(
-        self,
-        i: int,
-        stage: int,
-        x: Tensor,
-        x0: Tensor,
-        mask: Tensor | None,
-        carry: Carry,
-        key: Key,
-    ) -> tuple[Kernel, Carry]:
-        space = self.process.space
-        real = x if mask is None else space.apply_mask(x, mask)
-        here, logits = free_part(space, real, x0)
-        chosen = self._choose(here == self.process.classes - 1, len(self.times) - 1 - i, key)
-        law = self.process.clean_law(here, logits)
-        stays = is_class(here, self.process.classes).to(law.dtype)
-        weights = torch.where(chosen.unsqueeze(-1), law, stays)
-        return Categorical.of_weights(weights, x.shape, space, mask), carry
-
-    def _choose(self, hidden: Tensor, steps_left: int, key: Key) -> Tensor:
-        """Which masks are revealed, bool ``[b, size]``: a random subset of the right size."""
+    def _choose(self, hidden: Tensor, law: Tensor, steps_left: int, key: Key) -> Tensor:
+        """A random subset of the right size."""
         size = hidden.shape[1]
-        if size == 0:
-            return hidden
         share = (hidden.sum(1) + steps_left - 1) // steps_left
         count = share.clamp(min=self.tokens, max=size)
         # float64: ties would reveal two tokens at once.
-        level = key.at(step=key.step + _INNER).uniform(size, torch.float64)
-        level = level.masked_fill(~hidden, 2.0)
+        level = key.uniform(size, torch.float64).masked_fill(~hidden, 2.0)
         last = level.sort(1).values.gather(1, count.unsqueeze(1) - 1)
         return hidden & (level <= last)
-
-
-def absorbing_of(process: Process, solver: Solver) -> Absorbing:
-    """``process``, checked to be absorbing."""
-    if not isinstance(process, Absorbing):
-        raise ArgumentError(
-            f"{type(solver).__name__} steps absorbing noise, found {type(process).__name__}; give "
-            "that component AncestralJump or FlowJump"
-        )
-    return process

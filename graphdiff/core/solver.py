@@ -13,12 +13,14 @@ from graphdiff.core.jump_corrector import JumpCorrector
 from graphdiff.core.predictor import EulerMaruyama, Predictor, ReverseDiffusion
 from graphdiff.core.program import Carry, Program, Solver
 from graphdiff.core.remask import FirstHitting, ReMDM
+from graphdiff.core.reveal import ConfidentJump
 from graphdiff.core.s4 import S4
 
 __all__ = [
     "S4",
     "AncestralJump",
     "Carry",
+    "ConfidentJump",
     "Corrector",
     "EulerJump",
     "EulerMaruyama",

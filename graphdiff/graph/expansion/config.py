@@ -106,7 +106,7 @@ class SampleConfig:
             about as many as it has tokens.
         memory: GiB that a batch may take by the estimate; 0 asks the machine what is free.
         order: In which order edges are decided: ``"random"``, or ``"confident"``, the surest first
-            (:class:`graphdiff.graph.expansion.confident.ConfidentJump`).
+            (:class:`graphdiff.core.reveal.ConfidentJump`).
         jitter: Noise on the order of confidence.
     """
 

@@ -26,12 +26,12 @@ from graphdiff.core.categorical import Absorbing
 from graphdiff.core.denoiser import Denoiser, Subs
 from graphdiff.core.jump import AncestralJump
 from graphdiff.core.process import Product
+from graphdiff.core.reveal import ConfidentJump
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler, Step, Times
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 from graphdiff.graph.expansion.coarsen import low_spectrum
-from graphdiff.graph.expansion.confident import ConfidentJump
 from graphdiff.graph.expansion.config import NetworkConfig
 from graphdiff.graph.expansion.level import CLASSES, Level, Packed
 from graphdiff.graph.expansion.memory import require_memory
