@@ -124,7 +124,8 @@ class HSpectreTask(Task):
         return ExpansionSampler(
             sample.steps, c.coarsening.low, c.coarsening.high, c.model,
             max(len(c.data.sizes) - 1, 1), c.data.degree, sample.memory,
-            sample.order == "confident", sample.jitter,
+            sample.order == "confident", sample.jitter, sample.keep,
+            1 if sample.keep == "any" else sample.tries,
         )  # fmt: skip
 
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:

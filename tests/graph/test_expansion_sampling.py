@@ -12,7 +12,16 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from expansion_support import accepted, chi2_pvalue, level_of, packed_set, rejected, sequence, task
+from expansion_support import (
+    accepted,
+    chi2_pvalue,
+    edge_array,
+    level_of,
+    packed_set,
+    rejected,
+    sequence,
+    task,
+)
 from torch import Tensor
 
 from graphdiff.config import named_configs, resolve_config, split_config
@@ -25,9 +34,17 @@ from graphdiff.core.state import State
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.expansion.config import NetworkConfig
 from graphdiff.graph.expansion.dataset import ExpansionData
+from graphdiff.graph.expansion.keep import holds
 from graphdiff.graph.expansion.level import Level, Packed
 from graphdiff.graph.expansion.memory import batch_bytes, require_memory
-from graphdiff.graph.expansion.sampler import ExpansionSampler, _shift, _top, build_process, growth
+from graphdiff.graph.expansion.sampler import (
+    ExpansionSampler,
+    _Coarse,
+    _shift,
+    _top,
+    build_process,
+    growth,
+)
 from graphdiff.graph.hspectre import HSpectreTask
 from graphdiff.model import Model
 from graphdiff.task import Chain
@@ -347,3 +364,93 @@ def test_configuration_round_trip_and_named_ones() -> None:
 
 def test_unknown_data_are_left_alone() -> None:
     assert task().prepared(SimpleNamespace()) == task()  # type: ignore[arg-type]
+
+
+# -- properties that no level may lose -----------------------------------------------------------
+
+
+def union_of(items: list[nx.Graph]) -> Packed:
+    """Some graphs as one packed union."""
+    counts = torch.tensor([g.number_of_nodes() for g in items])
+    owner = torch.repeat_interleave(
+        torch.arange(len(items)), torch.tensor([g.number_of_edges() for g in items])
+    )
+    edges = np.concatenate([edge_array(g) for g in items])
+    return Packed(counts, owner, torch.from_numpy(edges))
+
+
+def test_properties_are_those_of_networkx() -> None:
+    items = [
+        nx.complete_graph(4), nx.complete_graph(5), nx.complete_bipartite_graph(3, 3),
+        nx.path_graph(6), nx.grid_2d_graph(4, 4), nx.petersen_graph(), nx.empty_graph(1),
+    ]  # fmt: skip
+    items = [nx.convert_node_labels_to_integers(g) for g in items]
+    graphs = union_of(items)
+    assert holds("planar", graphs).tolist() == [nx.check_planarity(g)[0] for g in items]
+    assert holds("tree", graphs).tolist() == [nx.is_tree(g) for g in items]
+    assert holds("any", graphs).all()
+
+
+def test_joining_puts_every_graph_in_its_place() -> None:
+    items = [nx.path_graph(3), nx.complete_graph(4), nx.empty_graph(1), nx.star_graph(4)]
+    graphs = union_of(items)
+    marks = torch.arange(int(graphs.counts.sum()))
+    keep = torch.tensor([False, True, True, False])
+    nodes = keep.repeat_interleave(graphs.counts)
+    parts, places = [graphs.select(keep), graphs.select(~keep)], torch.tensor([1, 2, 0, 3])
+    joined, order = Packed.join(parts, places, torch.cat([marks[nodes], marks[~nodes]]))
+    assert torch.equal(joined.counts, graphs.counts)
+    assert torch.equal(joined.owner, graphs.owner)
+    assert torch.equal(joined.edges, graphs.edges)
+    assert torch.equal(order, marks)
+
+
+def test_a_property_is_kept_by_drawing_levels_again() -> None:
+    """An untrained network makes some graphs that are not planar; kept, none is."""
+    t_task, ids, sizes = task(), torch.arange(12), torch.full((12,), 24)
+    plain = grow(t_task, ids, sizes)
+    assert not all(nx.check_planarity(g)[0] for g in plain)
+    kept = grow(t_task, ids, sizes, keep="planar", tries=400)
+    assert all(nx.check_planarity(g)[0] and nx.is_connected(g) for g in kept)
+    assert [g.number_of_nodes() for g in kept] == sizes.tolist()
+    gone = grow(t_task, ids, sizes, keep="planar", tries=1)  # one try is the plain sampler
+    assert [set(g.edges) for g in gone] == [set(g.edges) for g in plain]
+
+
+def test_what_is_drawn_again_depends_on_the_id_alone() -> None:
+    t_task, ids = task(), torch.tensor([5, 2, 9, 7])
+    sizes = torch.tensor([14, 20, 9, 20])
+    whole = grow(t_task, ids, sizes, keep="planar", tries=400)
+    part = grow(t_task, ids[1:3], sizes[1:3], keep="planar", tries=400)
+    assert [set(g.edges) for g in part] == [set(g.edges) for g in whole[1:3]]
+
+
+def test_a_rejected_level_follows_the_conditional_law() -> None:
+    """A token of an edge between two pairs: a tree is one of its four single candidates.
+
+    Drawn again until it is one, it follows the law of the prediction given that it is one.
+    """
+    logits = torch.linspace(-1.0, 1.0, 15).unsqueeze(0)
+    oracle = Oracle(logits, torch.zeros(4, 2))
+    sampler, b = ExpansionSampler(steps=2, keep="tree", tries=200), 4000
+    level = fork(b, 2)
+    coarse = _Coarse(
+        Packed(level.coarse_counts, level.owner, torch.tensor([[0, 1]]).repeat(b, 1)),
+        torch.ones(2 * b, dtype=torch.int64), level.total, level.target, torch.arange(b),
+    )  # fmt: skip
+    graphs, split, calls = sampler._grow(oracle, coarse, 3, 9, 0, None)  # type: ignore[arg-type]
+    assert (torch.bincount(graphs.owner) == 3).all()
+    assert calls > 2
+    assert (split.view(b, 4).sum(1) == 2).all()
+    between = graphs.edges[(graphs.edges[:, 0] < 2) & (graphs.edges[:, 1] >= 2)]
+    counts = torch.bincount(between[:, 0] * 2 + between[:, 1] - 2, minlength=4)
+    single = torch.softmax(logits[0, [0, 1, 3, 7]], 0)
+    assert accepted(chi2_pvalue(counts, single))
+    assert rejected(chi2_pvalue(counts, torch.softmax(logits[0, [0, 1, 3, 7]] * 1.5, 0)))
+
+
+def test_wrong_properties_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"sample\.keep"):
+        task().sampler(keep="plannar")
+    with pytest.raises(ConfigError, match=r"sample\.tries"):
+        task().sampler(keep="planar", tries=0)

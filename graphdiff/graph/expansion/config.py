@@ -108,14 +108,21 @@ class SampleConfig:
         order: In which order edges are decided: ``"random"``, or ``"confident"``, the surest first
             (:class:`graphdiff.core.reveal.ConfidentJump`).
         jitter: Noise on the order of confidence.
+        keep: A property that no level may lose: ``"planar"``, ``"tree"``, or ``"any"``. It then
+            holds by construction, see :mod:`graphdiff.graph.expansion.keep`.
+        tries: How often a level is drawn at most, with a property to keep; after that, a graph
+            goes on without it.
     """
 
     steps: int = 64
     memory: float = 0.0
     order: Literal["random", "confident"] = "random"
     jitter: float = 0.5
+    keep: Literal["any", "planar", "tree"] = "any"
+    tries: int = 50
 
     def __post_init__(self) -> None:
+        _require("sample.tries", self.tries >= 1, self.tries, "at least 1")
         _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
         _require("sample.jitter", self.jitter >= 0, self.jitter, "at least 0")
         _require("sample.memory", self.memory >= 0, self.memory, "at least 0")

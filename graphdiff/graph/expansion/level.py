@@ -15,6 +15,7 @@ concatenated, graph by graph, and memory is that of the edges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -63,6 +64,31 @@ class Packed:
         place = keep.cumsum(0) - 1
         mine = keep[self.owner]
         return Packed(self.counts[keep], place[self.owner[mine]], self.edges[mine])
+
+    @staticmethod
+    def join(parts: Sequence[Packed], place: Tensor, nodes: Tensor) -> tuple[Packed, Tensor]:
+        """Several unions as one, with something about their nodes.
+
+        Args:
+            parts: The unions.
+            place: Number in the result of each graph of their concatenation, int64 ``[b]``.
+            nodes: A number for each node of the concatenation ``[n]``.
+
+        Returns:
+            The union, and ``nodes`` in its order.
+        """
+        counts = torch.cat([part.counts for part in parts])
+        before = 0
+        owners = []
+        for part in parts:
+            owners.append(part.owner + before)
+            before += len(part.counts)
+        owner = place[torch.cat(owners)]
+        order = torch.argsort(owner, stable=True)
+        home = place.repeat_interleave(counts)
+        edges = torch.cat([part.edges for part in parts])[order]
+        graphs = Packed(torch.empty_like(counts).scatter_(0, place, counts), owner[order], edges)
+        return graphs, nodes[torch.argsort(home, stable=True)]
 
     def padded(self) -> tuple[Tensor, Tensor]:
         """Edges ``[b, largest, 2]`` and their mask ``[b, largest]``."""

@@ -10,6 +10,9 @@ Exactly :math:`k = n_{l+2} - n_{l+1}` nodes must be split. The network's log-odd
 are undecided are shifted by one constant for each graph, so that the expected number of splits is
 what is left of ``k`` (independent draws that are conditioned on their sum have shifted log-odds to
 first order); the last step draws exactly what is left.
+
+Where every graph must have a property that contracting edges keeps (:mod:`.keep`: planar, a tree),
+each level must have it, and a graph that loses it draws that level again, with noise of its own.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 from graphdiff.graph.expansion.coarsen import low_spectrum
 from graphdiff.graph.expansion.config import NetworkConfig
+from graphdiff.graph.expansion.keep import holds
 from graphdiff.graph.expansion.level import CLASSES, Level, Packed
 from graphdiff.graph.expansion.memory import require_memory
 
@@ -90,6 +94,8 @@ class ExpansionSampler:
         memory: GiB that a batch may take; 0 asks the machine.
         confident: Reveal edges in the order of confidence, see :class:`ConfidentJump`.
         jitter: Noise on that order.
+        keep: Property that no level may lose, see :mod:`graphdiff.graph.expansion.keep`.
+        tries: How often a level is drawn at most before a graph keeps what it got.
     """
 
     steps: int = 64
@@ -101,10 +107,15 @@ class ExpansionSampler:
     memory: float = 0.0
     confident: bool = False
     jitter: float = 0.5
+    keep: str = "any"
+    tries: int = 1
 
     @property
     def network_calls(self) -> int:
-        """Network calls of the largest graph at the mean rate of growth; a forecast."""
+        """Network calls of the largest graph at the mean rate of growth; a forecast.
+
+        Levels that are drawn again come on top.
+        """
         n, levels = self.largest, 0
         while n > 1:
             n -= max(1, round(0.5 * (self.low + self.high) * n))
@@ -147,34 +158,65 @@ class ExpansionSampler:
                 if not len(place):
                     break
                 after = plan[place, min(level + 2, plan.shape[1] - 1)]
-                expansion = self._expansion(graphs, split, sizes[place], after)
-                base = calls
-                for step in self._level(denoiser, expansion, template.ids[place], seed, level):
-                    calls = base + step.calls
-                    if on_step is not None:
-                        on_step(replace(step, calls=calls))
-                graphs = expansion.refine(step.state["e"][expansion.token_mask])
-                split = step.state["v"][expansion.node_mask]
+                coarse = _Coarse(graphs, split, sizes[place], after, template.ids[place])
+                graphs, split, calls = self._grow(denoiser, coarse, seed, level, calls, on_step)
         return _collect(done, sizes, template.ids)
 
-    def _expansion(self, graphs: Packed, split: Tensor, total: Tensor, after: Tensor) -> Level:
+    def _grow(
+        self,
+        denoiser: Denoiser,
+        coarse: _Coarse,
+        seed: int,
+        level: int,
+        calls: int,
+        on_step: Callable[[Step], None] | None,
+    ) -> tuple[Packed, Tensor, int]:
+        """The graphs of the next level, their splits, and the network calls made so far."""
+        place, found = torch.arange(len(coarse.total), device=coarse.total.device), []
+        for attempt in range(self.tries):
+            expansion, base = self._expansion(coarse), calls
+            for step in self._level(denoiser, expansion, coarse.ids, seed, level, attempt):
+                calls = base + step.calls
+                if on_step is not None:
+                    on_step(replace(step, calls=calls))
+            graphs = expansion.refine(step.state["e"][expansion.token_mask])
+            split = step.state["v"][expansion.node_mask]
+            good = holds(self.keep, graphs)
+            if attempt == self.tries - 1:
+                good = torch.ones_like(good)
+            kept = graphs.select(good)
+            found.append((place[good], kept, split[good.repeat_interleave(graphs.counts)]))
+            if bool(good.all()):
+                break
+            coarse, place = coarse.select(~good), place[~good]
+        places, parts, splits = zip(*found, strict=True)
+        return *Packed.join(parts, torch.cat(places), torch.cat(splits)), calls
+
+    def _expansion(self, coarse: _Coarse) -> Level:
+        graphs, facts = coarse.graphs, (coarse.graphs, coarse.split, coarse.total, coarse.after)
         if not self.shape.modes:
-            return Level.build(graphs, split, total, after)
+            return Level.build(*facts)
         edges = graphs.edges.cpu().numpy()
-        ends = np.cumsum(torch.bincount(graphs.owner, minlength=len(total)).cpu().numpy())
+        ends = np.cumsum(torch.bincount(graphs.owner, minlength=len(coarse.total)).cpu().numpy())
         parts = [
             low_spectrum(n, own, self.shape.modes)[1]
             for n, own in zip(graphs.counts.tolist(), np.split(edges, ends[:-1]), strict=True)
         ]
-        modes = torch.from_numpy(np.concatenate(parts)).to(split.device, torch.float32)
-        return Level.build(graphs, split, total, after, modes)
+        modes = torch.from_numpy(np.concatenate(parts)).to(coarse.split.device, torch.float32)
+        return Level.build(*facts, modes)
 
     def _level(
-        self, denoiser: Denoiser, expansion: Level, ids: Tensor, seed: int, level: int
+        self,
+        denoiser: Denoiser,
+        expansion: Level,
+        ids: Tensor,
+        seed: int,
+        level: int,
+        attempt: int = 0,
     ) -> Iterator[Step]:
         """The chain of one level; its last state has exactly the splits that were asked for."""
         steps = self.steps_of(level)
-        own = _level_seed(seed, level)
+        own = _level_seed(seed, level, attempt)
         masks = {"e": expansion.token_mask, "v": expansion.node_mask}
         values = {name: torch.zeros_like(mask, dtype=torch.int64) for name, mask in masks.items()}
         template = State(values, masks, ids)
@@ -191,6 +233,25 @@ class ExpansionSampler:
         drawn = torch.where(masks["v"], step.state["v"].double() * 2 + noise, -1)
         exact = _top(drawn, wanted).long()
         yield replace(step, state=step.state.replace(v=exact))
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    """Graphs that are about to be expanded."""
+
+    graphs: Packed
+    split: Tensor  # of every node
+    total: Tensor  # [b] nodes in the end
+    after: Tensor  # [b] nodes after the next level
+    ids: Tensor  # [b]
+
+    def select(self, keep: Tensor) -> _Coarse:
+        """The graphs where ``keep`` (bool ``[b]``) is True."""
+        nodes = keep.repeat_interleave(self.graphs.counts)
+        return _Coarse(
+            self.graphs.select(keep), self.split[nodes], self.total[keep], self.after[keep],
+            self.ids[keep],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -236,9 +297,10 @@ def _top(score: Tensor, count: Tensor) -> Tensor:
     return rank < count.unsqueeze(1)
 
 
-def _level_seed(seed: int, level: int) -> int:
-    """Seed of a level's chain: each level meets noise of its own."""
-    low, high = Key(seed, torch.tensor([level])).at(stream="level").bits(2)[0].tolist()
+def _level_seed(seed: int, level: int, attempt: int) -> int:
+    """Seed of a level's chain: each level, and each attempt at it, meets noise of its own."""
+    key = Key(seed, torch.tensor([level]), step=attempt)
+    low, high = key.at(stream="level").bits(2)[0].tolist()
     return int(high >> 1 << 32 | low)
 
 
