@@ -8,7 +8,7 @@ loss is the cross-entropy, averaged over the tokens of a graph,
 .. math:: L = \mathrm{CE}(x) + \lambda\, \mathrm{CE}(adj), \qquad \lambda = 5
     \text{ (DiGress, Vignac et al., 2023, section 3).}
 
-Graphs of like size are computed together: a batch is cut into groups that waste at most a twelfth of
+Graphs of like size are computed together: a batch is cut into groups that waste at most 8 % of
 their nodes on padding. A sample's noise does not depend on padding, so the loss does not either.
 """
 
