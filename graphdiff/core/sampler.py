@@ -8,11 +8,17 @@ call. It knows no modality: graphs, images, token strings and mixtures of them r
 Noise of sample ``b`` in stage ``j`` of step ``i`` is
 ``Key(seed, ids[b], step=1 + i * stages + j, stream=component)`` and the prior is step 0: batch,
 order, padding, threads and resuming change nothing. Nothing inside a step waits for a device.
+
+Two ports make guidance a setting of this loop instead of a loop of its own. A *tilt* maps the
+prediction that the kernels are drawn from (:mod:`graphdiff.core.tilt`); the step then also holds
+the kernels of the model itself, so that the ratio of both is known. And whoever iterates over
+:meth:`Sampler.steps` may *send* a changed step back (resampled particles, say): the chain goes on
+from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,7 +41,11 @@ from graphdiff.core.times import Times
 if TYPE_CHECKING:
     from graphdiff.core.denoiser import DenoiserFunction
 
-__all__ = ["Compiled", "Sampler", "Slot", "Step", "Times"]
+__all__ = ["Compiled", "Sampler", "Slot", "Step", "Tilt", "Times"]
+
+Tilt = Callable[[State, Tensor, Mapping[str, Tensor], Key], Mapping[str, Tensor]]
+"""``(state, t [b], x0, key) -> x0'``: another prediction, for some components or for all. Noise that
+it draws from ``key`` must be on streams that are no component's: the step is drawn from those."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +119,9 @@ class Sampler:
         cond: Any = None,
         resume: Step | None = None,
         grad: bool = False,
-    ) -> Iterator[Step]:
-        """Yield the chain step by step.
+        tilt: Tilt | None = None,
+    ) -> Generator[Step, Step | None, None]:
+        """Yield the chain step by step; a step that is sent back replaces the one it answers.
 
         Args:
             denoiser: ``(state, t, cond) -> {component: clean data}``; ``t`` is ``[b]``, expanded
@@ -122,6 +133,8 @@ class Sampler:
             cond: handed to the denoiser; a mapping is added to the conditions of the template.
             resume: continue after this step; the chain is then bit-equal to one never stopped.
             grad: record gradients through the steps.
+            tilt: draws each step from the kernels of this map of the prediction; the kernels of
+                the prediction itself are then in ``Step.base``.
 
         Raises:
             ArgumentError: if the template does not fit the process, the denoiser answers with wrong
@@ -136,11 +149,11 @@ class Sampler:
             with torch.set_grad_enabled(grad):
                 state = self.process.prior(template, key)
                 carry = {name: p.start(state[name]) for name, p in plan.programs.items()}
-            return self._chain(denoiser, state, carry, 0, 0, seed, cond, grad)
+            return self._chain(denoiser, state, carry, 0, 0, seed, cond, grad, tilt)
         check_resume(resume, template, plan, seed)
         first, calls = resume.index + 1, resume.calls
         return self._chain(
-            denoiser, resume.state, dict(resume.carry), first, calls, seed, cond, grad
+            denoiser, resume.state, dict(resume.carry), first, calls, seed, cond, grad, tilt
         )
 
     def __call__(
@@ -175,7 +188,8 @@ class Sampler:
         seed: int,
         cond: Any,
         grad: bool,
-    ) -> Iterator[Step]:
+        tilt: Tilt | None,
+    ) -> Generator[Step, Step | None, None]:
         plan, key, total = self._compiled, Key(seed, state.ids), len(self._compiled.slots)
         clock = iter(_clock(plan, first, state))
         failed: dict[str, Tensor] = {}
@@ -184,23 +198,30 @@ class Sampler:
         for i in range(first, total):
             x0: Mapping[str, Tensor] = {}
             kernels: dict[str, Kernel] = {}
+            base: dict[str, Kernel] = {}
             carry = dict(carry)
             # Entering the guard costs as much as a tensor operation; the loop of __call__ is in it.
             guarded = torch.is_grad_enabled() != grad
             with torch.set_grad_enabled(grad) if guarded else _FREE:
                 for slot in plan.slots[i]:
-                    x0 = denoiser(state, next(clock), cond)
+                    t_now = next(clock)
+                    x0 = denoiser(state, t_now, cond)
                     if not checked:
                         check_answer(self.process, state, x0)
                         checked = True
                     calls += 1
                     if discrete:
                         _note_nan(failed, discrete, x0)
-                    state, kernels = _move(plan, slot, i, state, x0, carry, key)
+                    aim = None
+                    if tilt is not None:
+                        aim = {**x0, **tilt(state, t_now, x0, key.at(slot.noise))}
+                    state, kernels, base = _move(plan, slot, i, state, x0, carry, key, aim)
             if i == total - 1:
                 check_finite(self.process, state, failed)
             t, s = plan.times[i], plan.times[i + 1]
-            yield make_step(i, t, s, state, x0, kernels, carry, calls, total, seed)
+            back = yield make_step(i, t, s, state, x0, kernels, carry, calls, total, seed, base)
+            if back is not None:
+                state, carry = back.state, dict(back.carry)
 
 
 _FREE: AbstractContextManager[None] = nullcontext()
@@ -214,21 +235,28 @@ def _move(
     x0: Mapping[str, Tensor],
     carry: dict[str, Carry],
     key: Key,
-) -> tuple[State, dict[str, Kernel]]:
-    """Update the components of a slot and draw them; ``carry`` is changed in place."""
-    values, kernels = state.values, {}
+    aim: Mapping[str, Tensor] | None,
+) -> tuple[State, dict[str, Kernel], dict[str, Kernel]]:
+    """Update the components of a slot and draw them; ``carry`` is changed in place.
+
+    With another prediction to ``aim`` at, its kernels are drawn from and its past is remembered;
+    the kernels of ``x0`` are returned as well.
+    """
+    values, kernels, base = state.values, {}, {}
     for name, stage in slot.parts:
         program = plan.programs[name]
         own = key.at(slot.noise, plan.streams[name]) if program.reads_key else key
-        kernels[name], carry[name] = program.update(
-            i, stage, values[name], x0[name], state.masks.get(name), carry[name], own
-        )
+        now, told = (i, stage, values[name]), (state.masks.get(name), carry[name], own)
+        if aim is not None:
+            base[name] = program.update(*now, x0[name], *told)[0]
+        seen = x0[name] if aim is None else aim[name]
+        kernels[name], carry[name] = program.update(*now, seen, *told)
     fixed = {name: k.value for name, k in kernels.items() if isinstance(k, Delta)}
     if len(fixed) == len(kernels):
-        return derived(state, {**values, **fixed}), kernels
+        return derived(state, {**values, **fixed}), kernels, base
     free = {name: kernel for name, kernel in kernels.items() if name not in fixed}
     drawn = sample_all(free, key.at(step=slot.noise))
-    return derived(state, {**values, **fixed, **drawn}), kernels
+    return derived(state, {**values, **fixed, **drawn}), kernels, base
 
 
 def _conditions(process: Product, template: State, cond: Any) -> Any:

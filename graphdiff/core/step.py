@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class Step:
         calls: network evaluations so far.
         total: number of steps of the chain.
         seed: seed of the chain.
+        base: the same distributions without the tilt of the sampler; empty if there was none.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Step:
     calls: int
     total: int
     seed: int
+    base: Mapping[str, Kernel] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Tensors and numbers only: what ``torch.save`` writes and ``weights_only=True`` reads.
@@ -136,6 +138,7 @@ def make_step(
     calls: int,
     total: int,
     seed: int,
+    base: Mapping[str, Kernel],
 ) -> Step:
     """``Step(...)`` in a third of the time, see :func:`derived`."""
     step = object.__new__(Step)
@@ -150,5 +153,6 @@ def make_step(
         calls=calls,
         total=total,
         seed=seed,
+        base=base,
     )
     return step
