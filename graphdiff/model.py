@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from graphdiff.core.denoiser import Denoiser
     from graphdiff.core.state import State
     from graphdiff.core.step import Step
+    from graphdiff.finetune.reward import Reward
+    from graphdiff.guide import Guide
     from graphdiff.train.checkpoint import Card
 
 __all__ = ["Batch", "Model", "Progress", "citation", "find", "load", "models"]
@@ -206,7 +208,7 @@ class Model:
             start: Id of the first sample: ``sample(4, start=8)`` are the last four of
                 ``sample(12)``.
             as_: Another type than the task's own (``"pyg"``, ``"networkx"``, ``"state"``, …).
-            **options: ``batch_size``, ``steps``, ``progress``, ``cond`` and sampler overrides as
+            **options: ``batch_size``, ``steps``, ``progress``, ``cond``, ``guide`` and overrides as
                 for :meth:`sample_states`.
 
         Returns:
@@ -247,6 +249,7 @@ class Model:
         batch_size: int = BATCH,
         progress: Progress | None = None,
         cond: Mapping[str, Any] | None = None,
+        guide: Guide | None = None,
         **overrides: Any,
     ) -> Iterator[Batch]:
         """Yield finished states, one size bucket after the other.
@@ -260,15 +263,20 @@ class Model:
             progress: Called after each network call, see :data:`Progress`.
             cond: Condition of the task (a class label, say): one value for all samples, or a
                 sequence or tensor of one value per sample.
+            guide: Guidance by a reward, see :mod:`graphdiff.guide`; it multiplies the network
+                calls, and the memory of a batch, by its particles.
             **overrides: Of the sampler: ``steps``, ``solver`` and what else the task knows.
         """
         n, start, seed, batch_size = _check(n, start, seed, batch_size)
         sampler = self.sampler(**overrides)
+        if guide is not None:
+            sampler = guide.chain(sampler)
         largest = min(n, batch_size)
+        rows = largest * (guide.rows if guide is not None else 1)
         refuse_if_too_large(
-            self.task.memory(largest, training=False),
+            self.task.memory(rows, training=False),
             self.device,
-            f"sampling in batches of {largest}",
+            f"sampling in batches of {largest}" + (f" ({rows} particles)" * (rows > largest)),
             "lower batch_size (--batch-size), which changes no sample",
         )
         ids = torch.arange(start, start + n)
@@ -279,6 +287,26 @@ class Model:
     def sampler(self, **overrides: Any) -> Chain:
         """The sampler of the card with ``overrides`` applied; ``None`` leaves a setting alone."""
         return self.task.sampler(**{k: v for k, v in overrides.items() if v is not None})
+
+    def reward(self, *specs: str, workers: int = 0) -> Reward:
+        """A reward of this model's samples.
+
+        Args:
+            *specs: Terms ``[WEIGHT*]NAME[:LOW..HIGH]``; a name is one of ``task.scores()`` or your
+                own function of one item as ``FILE.py:FUNCTION``. A window ``LOW..HIGH`` rewards
+                values inside it.
+            workers: Processes that score, for slow functions.
+
+        Raises:
+            ArgumentError: A term is malformed or unknown.
+        """
+        from graphdiff.finetune.reward import parse_rewards
+
+        def items(state: State) -> Sequence[Any]:
+            return self.task.decode(state)[0]
+
+        task = self.task
+        return parse_rewards(specs, task.scores(), items, key=task.item_key, workers=workers)
 
     def decode(self, state: State, info: Mapping[str, Any], *, seed: int) -> Samples:
         """Finished states as samples; ``info`` is what their batch took."""

@@ -11,7 +11,7 @@ installed beside graphdiff adds its own kinds without graphdiff knowing it).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -168,6 +168,14 @@ class Task(ABC):
     def unknown_words(self, prompt: str) -> list[str]:
         """Words of a prompt that mean nothing to the task; none for a task without prompts."""
         return []
+
+    def scores(self) -> Mapping[str, Callable[[Any], float]]:
+        """Scores of an item by name, for ``--reward``; none by default."""
+        return {}
+
+    def item_key(self, item: Any) -> Hashable | None:
+        """What equal items share, so that a score is computed once; None if nobody knows."""
+        return None
 
     @abstractmethod
     def decode(self, state: State) -> tuple[list[Any], Any]:

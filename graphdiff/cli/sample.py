@@ -33,6 +33,7 @@ from graphdiff.cli.common import (
 
 if TYPE_CHECKING:
     from graphdiff.core.state import State
+    from graphdiff.guide import Guide
     from graphdiff.model import Model
     from graphdiff.task import Samples
 
@@ -67,6 +68,17 @@ def sample(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the condition; 1 is the model's.")
     ] = None,
+    guide: Annotated[
+        str | None, typer.Option(help="Guide by --reward: best, smc, twisted, svdd or gilc.")
+    ] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(help="[WEIGHT*]NAME[:LOW..HIGH], or FILE.py:FUNCTION; repeatable (a sum)."),
+    ] = None,
+    guide_settings: Annotated[
+        list[str] | None,
+        typer.Option("--guide-set", help="Setting of the guidance, e.g. particles=16; repeatable."),
+    ] = None,
     picture: Annotated[
         str | None, typer.Option(help="Draw the first samples into a PNG of this name in --out.")
     ] = None,
@@ -96,6 +108,7 @@ def sample(
         start=start,
         batch_size=batch_size,
         cond=given,
+        guide=_guide(loaded, guide, reward, guide_settings),
         overrides={k: v for k, v in overrides.items() if v is not None},
         picture=picture,
         force=force,
@@ -121,6 +134,7 @@ def draw_samples(
     start: int = 0,
     batch_size: int = 512,
     cond: Mapping[str, Any] | None = None,
+    guide: Guide | None = None,
     overrides: Mapping[str, Any] | None = None,
     picture: str | None = None,
     force: bool = False,
@@ -147,8 +161,12 @@ def draw_samples(
         "cond": dict(cond or {}),
         "sampler": dict(overrides or {}),
     }
+    if guide is not None:
+        request["guide"] = guide.facts()
     stream = model.sample_states  # checks the request, so that a wrong one leaves no folder
     options: dict[str, Any] = {"seed": seed, "start": start, "batch_size": batch_size, "cond": cond}
+    if guide is not None:
+        options["guide"] = guide
     stream(n, **options, **(overrides or {}))
     confirm_out(out, force=force, holds=SAMPLES)
     parts = _open_request(out, request, force=force)
@@ -283,6 +301,35 @@ def _range(n: int | None, start: int, count: int | None) -> tuple[int, int]:
     if count is None:
         count = (n or 0) - start
     return start, count
+
+
+def _guide(
+    model: Model, method: str | None, rewards: list[str] | None, settings: list[str] | None
+) -> Guide | None:
+    """Guidance of the options; all of them belong to ``--guide``."""
+    from graphdiff.core.errors import ArgumentError
+
+    if method is None:
+        if rewards or settings:
+            raise ArgumentError("--reward and --guide-set say how to guide; add --guide METHOD")
+        return None
+    if not rewards:
+        known = ", ".join(sorted(model.task.scores())) or "your own FILE.py:FUNCTION"
+        raise ArgumentError(f"--guide {method} needs a --reward; this model knows {known}")
+    from graphdiff.guide import Guide
+
+    given = _pairs(settings, "--guide-set")
+    known_settings = set(Guide.__dataclass_fields__) - {"reward", "method"}
+    if unknown := sorted(set(given) - known_settings - {"workers"}):
+        raise ArgumentError(
+            f"--guide-set: unknown {', '.join(unknown)}; there are workers, "
+            f"{', '.join(sorted(known_settings))}"
+        )
+    reward = model.reward(*rewards, workers=int(given.pop("workers", 0)))
+    try:
+        return Guide(reward, method, **given)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ArgumentError(f"--guide-set: {error}; give numbers") from error
 
 
 def _pairs(options: list[str] | None, flag: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "GraphdiffError",
+    "RewardError",
     "TrainingError",
 ]
 
@@ -34,6 +35,10 @@ class DataError(GraphdiffError, ValueError):
 
 class CheckpointError(GraphdiffError, ValueError):
     """A model folder or weight file is missing, damaged, or of another task."""
+
+
+class RewardError(GraphdiffError, RuntimeError):
+    """A reward cannot be computed for too many samples."""
 
 
 class TrainingError(GraphdiffError, RuntimeError):

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Compiled", "Sampler", "Slot", "Step", "Tilt", "Times"]
 
 Tilt = Callable[[State, Tensor, Mapping[str, Tensor], Key], Mapping[str, Tensor]]
-"""``(state, t [b], x0, key) -> x0'``: another prediction, for some components or for all. Noise that
-it draws from ``key`` must be on streams that are no component's: the step is drawn from those."""
+"""``(state, t [b], x0, key) -> x0'``: another prediction, for some components or for all. Noise
+that it draws from ``key`` must not be on the stream of a component: the step is drawn from that."""
 
 
 @dataclass(frozen=True)

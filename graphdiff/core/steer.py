@@ -45,12 +45,12 @@ from graphdiff.core.particles import (
     systematic,
 )
 from graphdiff.core.rng import Key
-from graphdiff.core.sampler import Sampler, Tilt
+from graphdiff.core.sampler import Sampler, Step, Tilt
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, Value, rewards_of
 from graphdiff.core.walk import Past, Report, Walk, log_ratio, random_steps
 
-__all__ = ["SMC", "SVDD", "BestOf"]
+__all__ = ["SMC", "SVDD", "BestOf", "Tilted"]
 
 
 @dataclass(frozen=True)
@@ -203,16 +203,51 @@ class SVDD:
 
 
 @dataclass(frozen=True)
+class Tilted:
+    """A sampler that moves by a tilted prediction, without weights.
+
+    Attributes:
+        sampler: The chain.
+        tilt: Another prediction to move by.
+    """
+
+    sampler: Sampler
+    tilt: Tilt
+
+    @property
+    def network_calls(self) -> int:
+        """Those of the sampler."""
+        return self.sampler.network_calls
+
+    def __call__(
+        self,
+        denoiser: DenoiserFunction,
+        template: State,
+        *,
+        seed: int,
+        cond: Any = None,
+        on_step: Report | None = None,
+    ) -> State:
+        """One guided sample for each of the template."""
+        state = template
+        for step in self.sampler.steps(denoiser, template, seed=seed, cond=cond, tilt=self.tilt):
+            state = step.state
+            if on_step is not None:
+                on_step(step)
+        return state
+
+
+@dataclass(frozen=True)
 class BestOf:
     """The best of ``n`` independent samples.
 
     Attributes:
-        sampler: The chain.
+        sampler: The chain; any kind of chain, also one that is not a :class:`Sampler`.
         reward: Of finished samples.
         n: Samples of which one is kept.
     """
 
-    sampler: Sampler
+    sampler: Any
     reward: RewardFunction
     n: int = 16
 
@@ -222,7 +257,7 @@ class BestOf:
     @property
     def network_calls(self) -> int:
         """Network evaluations of one sample: those of all ``n``."""
-        return self.n * self.sampler.network_calls
+        return self.n * int(self.sampler.network_calls)
 
     def __call__(
         self,
@@ -235,14 +270,16 @@ class BestOf:
     ) -> State:
         """The best sample for each of the template."""
         rows, cond = expand(template, cond, self.n)
-        step = None
-        for step in self.sampler.steps(denoiser, rows, seed=seed, cond=cond):
+
+        def report(step: Step) -> None:
             if on_step is not None:
                 on_step(replace(step, calls=step.calls * self.n))
-        assert step is not None
-        rewards = rewards_of(self.reward, step.state).view(-1, self.n)
+
+        told = {} if cond is None else {"cond": cond}
+        state = self.sampler(denoiser, rows, seed=seed, on_step=report, **told)
+        rewards = rewards_of(self.reward, state).view(-1, self.n)
         rows_of = torch.arange(template.batch_size, device=template.device) * self.n
-        best = step.state.select(rows_of + rewards.argmax(1))
+        best = state.select(rows_of + rewards.argmax(1))
         return State(best.values, best.masks, template.ids)
 
 

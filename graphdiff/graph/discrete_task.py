@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -167,6 +167,16 @@ class GraphTask(Task):
     def quantise(self, state: State) -> Graphs:
         """A finished state as graphs; every masked-in node is a node."""
         return to_graphs(state, self.discrete.data.bonds, len(self.discrete.data.atoms))
+
+    @final
+    def scores(self) -> Mapping[str, Callable[[Any], float]]:
+        """Scores of molecules or graphs, see :mod:`graphdiff.graph.rewards`."""
+        return self._output.scores()
+
+    @final
+    def item_key(self, item: Any) -> Hashable | None:
+        """Canonical SMILES, or the edges of a graph."""
+        return self._output.key(item)
 
     @final
     def decode(self, state: State) -> tuple[list[Any], Graphs]:

@@ -15,7 +15,7 @@ summed over the entries of the padded matrices, so that each pair counts twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -281,6 +281,14 @@ class GDSSTask(Task):
         above = x > 0.5
         kinds = above.int().argmax(-1)
         return Graphs.from_dense(bonds.numpy(), (above.any(-1) & real).numpy(), kinds.numpy())
+
+    def scores(self) -> Mapping[str, Callable[[Any], float]]:
+        """Scores of molecules or graphs, see :mod:`graphdiff.graph.rewards`."""
+        return self._output.scores()
+
+    def item_key(self, item: Any) -> Hashable | None:
+        """Canonical SMILES, or the edges of a graph."""
+        return self._output.key(item)
 
     def decode(self, state: State) -> tuple[list[Any], Graphs]:
         """RDKit molecules (corrected, largest fragment) or networkx graphs, and the raw graphs."""

@@ -16,7 +16,7 @@ tokens of both, which is their evidence bound for each token (:math:`\alpha = 1 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,6 +143,14 @@ class HSpectreTask(Task):
         return State({"size": sizes.to(ids.device).clone()}, {}, ids)
 
     # -- results ------------------------------------------------------------------------------
+
+    def scores(self) -> Mapping[str, Callable[[Any], float]]:
+        """Scores of molecules or graphs, see :mod:`graphdiff.graph.rewards`."""
+        return GraphOutput().scores()
+
+    def item_key(self, item: Any) -> Hashable | None:
+        """Canonical SMILES, or the edges of a graph."""
+        return GraphOutput().key(item)
 
     def decode(self, state: State) -> tuple[list[Any], Graphs]:
         """Graphs of networkx, and the packed graphs."""

@@ -8,7 +8,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,18 @@ class GraphOutput:
         from graphdiff.graph.molecules import correct, largest_fragment, to_molecules
 
         return [largest_fragment(correct(mol)) for mol in to_molecules(raw, self.atoms)]
+
+    def scores(self) -> Mapping[str, Callable[[Any], float]]:
+        """Scores of an item by name."""
+        from graphdiff.graph.rewards import GRAPH_SCORES, MOLECULE_SCORES
+
+        return MOLECULE_SCORES if self.atoms else GRAPH_SCORES
+
+    def key(self, item: Any) -> Hashable | None:
+        """What equal items share."""
+        from graphdiff.graph.rewards import graph_key, molecule_key
+
+        return molecule_key(item) if self.atoms else graph_key(item)
 
     def join(self, raws: Sequence[Graphs], order: Sequence[int]) -> Graphs:
         """Concatenate packed graphs and reorder them."""

@@ -200,7 +200,7 @@ def test_continuous_chains_reach_the_posterior(tilted: bool) -> None:
         one = GaussianOracle(oracle.process, torch.tensor([m]), 0.8)
         parts.append(
             law_of_chain(PlanSpec(noise=1.0, denoise=True).compile(one.process, times), one, times)
-        )  # noqa: E501
+        )
     mean, std = torch.tensor(parts, dtype=torch.float64).unbind(1)
     variance = std.square()
     new = 1 / (1 / variance + 2)  # reward -(x - 1)^2 is a normal factor of variance 1/2
@@ -257,8 +257,10 @@ def test_a_guided_sample_depends_on_its_id_alone(name: str) -> None:
 def test_guidance_asks_the_network_once_a_step() -> None:
     made = case(steps=6)
     for guide in (SMC(made.sampler, made.reward, 4, ALPHA), SVDD(made.sampler, made.reward, 4)):
-        made.calls, seen = 0, []
-        guide(made, made.template(torch.arange(3)), seed=0, on_step=lambda s: seen.append(s.calls))
+        made.calls = 0
+        seen: list[int] = []
+        template = made.template(torch.arange(3))
+        guide(made, template, seed=0, on_step=lambda s, seen=seen: seen.append(s.calls))
         assert made.calls == 6
         assert guide.network_calls == 24
         assert seen[-1] == 24
@@ -313,7 +315,7 @@ def test_samples_that_must_not_be_are_not_drawn() -> None:
     truth = made.target(ALPHA)[1]
     found = SMC(made.sampler, made.reward, 6, ALPHA).run(
         made, made.template(torch.arange(3000)), seed=0
-    )  # noqa: E501
+    )
     assert accepted(z_pvalue(found.log_normaliser, truth))
 
 

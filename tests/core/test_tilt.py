@@ -71,7 +71,7 @@ def test_an_additive_reward_is_followed_exactly(name: str) -> None:
 
 
 def test_impossible_classes_stay_impossible() -> None:
-    """The mask has the highest score of all, and a visible token another class with a higher one."""
+    """The mask has the highest score of all, and visible tokens have classes that score higher."""
     made = additive()
     state = made.template(torch.arange(2)).replace(x=torch.tensor([[3, 0, 3], [1, 3, 3]]))
     t = torch.full((2,), 0.5)
@@ -185,11 +185,11 @@ def test_wrong_tilts_are_named() -> None:
 
 
 def test_a_step_that_is_sent_back_is_where_the_chain_goes_on() -> None:
-    """Rows exchanged after a step stay exchanged; what is sent is what the next step starts from."""
+    """What is sent is what the next step starts from."""
     made = Case(**{**additive().__dict__, "steps": 4})
     sampler = Sampler(
         Product({"x": Absorbing(FlowMatching(), 4, Dense())}), AncestralJump(), Times(4, end=0.0)
-    )  # noqa: E501
+    )
     chain = sampler.steps(made, made.template(torch.arange(5)), seed=0)
     step = next(chain)
     from dataclasses import replace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,7 +78,7 @@ class Case:
             p = torch.kron(p, pi)
         flat = Dense()
         own = type(self.process)(self.process.schedule, self.process.classes, flat)
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             kernel = own.bridge(self.exact.states, self.exact.denoiser(t), t, s, None)
             p = p @ self.exact.product_kernel(kernel.mean)
         return p

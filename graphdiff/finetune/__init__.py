@@ -1,0 +1,1 @@
+"""Rewards, and what guides or tunes a model by them."""
