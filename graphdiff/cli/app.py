@@ -1,4 +1,4 @@
-"""``graphdiff``: train, sample, evaluate, convert, data, bench, card and demo."""
+"""``graphdiff``: train, finetune, sample, evaluate, convert, data, bench, card and demo."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from graphdiff.cli.convert import app as convert_app
 from graphdiff.cli.data import app as data_app
 from graphdiff.cli.demo import demo
 from graphdiff.cli.evaluate import ReportCommand, evaluate
+from graphdiff.cli.finetune import finetune
 from graphdiff.cli.sample import sample
 from graphdiff.cli.train import train
 
@@ -38,6 +39,7 @@ def _root(
 
 
 app.command()(train)
+app.command()(finetune)
 app.command()(sample)
 app.command(cls=ReportCommand)(evaluate)
 app.add_typer(convert_app, name="convert")

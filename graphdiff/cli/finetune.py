@@ -1,0 +1,73 @@
+"""``graphdiff finetune``: a model and a reward, and a model that is rewarded more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graphdiff.cli.common import Json, Threads, emit
+from graphdiff.cli.train import _prepare, _run
+
+__all__ = ["finetune"]
+
+DEFAULTS: dict[str, Any] = {
+    "steps": 200, "batch_size": 64, "lr": 1e-4, "optimizer": "adamw", "clip": 1.0, "ema": None,
+    "warmup_steps": 5, "log_every": 5, "checkpoint_every": 50, "max_loss_factor": None,
+}  # fmt: skip
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run: log and checkpoints.")],
+    reward: Annotated[
+        list[str],
+        typer.Option(help="[WEIGHT*]NAME[:LOW..HIGH], or FILE.py:FUNCTION; repeatable (a sum)."),
+    ],
+    method: Annotated[str, typer.Option(help="wdce, ddpo, grpo or rwr.")] = "wdce",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Setting, e.g. tune.alpha=0.05 or train.steps=500; repeatable."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that score samples.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Insist that there is a run to go on with.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Drop the run that is in the folder.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Tune a model towards a reward; killed at any moment, the same command goes on."""
+    from graphdiff.config import apply_overrides, validate
+    from graphdiff.core.errors import ConfigError
+    from graphdiff.finetune.config import TuneConfig
+    from graphdiff.finetune.task import tuning
+    from graphdiff.model import load
+    from graphdiff.train import TrainConfig, Trainer
+
+    base = {"tune": {"method": method}, "train": dict(DEFAULTS)}
+    changes = [*(settings or ()), *([f"train.threads={threads}"] if threads else ())]
+    table = apply_overrides(base, changes)
+    if unknown := sorted(set(table) - {"tune", "train"}):
+        raise ConfigError(
+            f"--set knows tune.… and train.…, found {', '.join(unknown)}; the model's own "
+            "configuration stays as it is"
+        )
+    how = TrainConfig.from_config(table["train"])
+    tune = validate(TuneConfig, table["tune"], where="tune")
+    loaded = load(model)
+    terms = loaded.reward(*reward, workers=workers)
+    task, data = tuning(loaded, terms, tune, how)
+    _prepare(out, resume=resume, fresh=fresh)
+    place = None if device == "auto" else device
+    trainer = Trainer(task, how, out, data, device=place)
+    outcome = _run(trainer, quiet=as_json)
+    if trainer.engine.main:
+        report: dict[str, Any] = {**vars(outcome), "model": str(outcome.model)}
+        emit(report) if as_json else print(outcome.message)
+    if outcome.signal is not None:
+        raise typer.Exit(128 + outcome.signal)

@@ -1,0 +1,141 @@
+"""Chains that tuners learn from: states at every step, rewards, and kernels of any step again.
+
+The chain is that of the sampler (:mod:`graphdiff.core.sampler`), so what is tuned is what is
+sampled. A step is replayed from its two states: the network is asked at the first, and the solver
+says what it would have drawn from, with gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graphdiff.core.denoiser import Denoiser
+from graphdiff.core.errors import ArgumentError, ConfigError
+from graphdiff.core.kernel import Delta, Kernel
+from graphdiff.core.rng import Key
+from graphdiff.core.sampler import Sampler
+from graphdiff.core.state import State
+from graphdiff.core.value import RewardFunction, rewards_of
+
+__all__ = ["Rollout", "kernels_at", "log_prob", "replayable", "roll"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Finished chains.
+
+    Attributes:
+        states: States before each step, and the finished ones: ``T + 1`` batches.
+        rewards: Rewards ``[b]``, float64, finite: samples without one have the lowest of the batch.
+        scored: Whether a sample had a reward ``[b]``.
+    """
+
+    states: tuple[State, ...]
+    rewards: Tensor
+    scored: Tensor
+
+    @property
+    def steps(self) -> int:
+        """Number of steps ``T``."""
+        return len(self.states) - 1
+
+    @property
+    def final(self) -> State:
+        """The finished samples."""
+        return self.states[-1]
+
+
+def replayable(sampler: Any) -> Sampler:
+    """``sampler``, checked to have steps that can be replayed from two states.
+
+    Raises:
+        ConfigError: It is no sampler of the core, or its solvers ask the network more than once a
+            step or draw noise of their own.
+    """
+    if not isinstance(sampler, Sampler):
+        raise ConfigError(
+            f"this model draws its samples by {type(sampler).__name__}, whose steps cannot be "
+            "replayed; it cannot be tuned by this method"
+        )
+    for name, program in sampler.compile().programs.items():
+        if program.stages > 1 or program.reads_key:
+            raise ConfigError(
+                f"the solver of component {name!r} asks the network more than once a step, or "
+                "draws noise of its own, so its steps cannot be replayed; choose another one (for "
+                "discrete graphs 'flow' or 'ancestral', for continuous ones a plan with noise)"
+            )
+    return sampler
+
+
+def roll(
+    sampler: Sampler, denoiser: Denoiser, template: State, reward: RewardFunction, seed: int
+) -> Rollout:
+    """Run chains without gradients and judge what they end in."""
+    training = denoiser.training
+    denoiser.eval()
+    try:
+        with torch.no_grad():
+            states = [sampler.process.prior(template, Key(seed, template.ids))]
+            for step in sampler.steps(denoiser, template, seed=seed):
+                if any(c.ndim for carry in step.carry.values() for c in carry):
+                    raise ConfigError(
+                        "the solver remembers past predictions, so its steps cannot be replayed; "
+                        "choose one of order 1"
+                    )
+                states.append(step.state)
+            found = rewards_of(reward, states[-1])
+    finally:
+        denoiser.train(training)
+    scored = torch.isfinite(found)
+    if not bool(scored.any()):
+        raise ArgumentError(
+            f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
+            "samples with one"
+        )
+    lowest = found[scored].amin()
+    return Rollout(tuple(states), torch.where(scored, found, lowest), scored)
+
+
+def kernels_at(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[str, Kernel]:
+    """What step ``i`` is drawn from at ``state``, differentiable in the network."""
+    plan = sampler.compile()
+    slot = plan.slots[i][0]
+    cond = {n: v for n, v in state.values.items() if n not in sampler.process.parts} or None
+    t = torch.full((state.batch_size,), slot.time, device=state.device)
+    x0 = denoiser(state, t, cond)
+    key = Key(0, state.ids)
+    return {
+        name: plan.programs[name].update(
+            i, 0, state[name], x0[name], state.mask(name), (), key
+        )[0]
+        for name in sampler.process.parts
+    }  # fmt: skip
+
+
+def log_prob(kernels: Mapping[str, Kernel], state: State, *, last: bool) -> Tensor:
+    """Log-probability ``[b]`` of the step to ``state``, over all components.
+
+    A step without noise says nothing about the network's choice; the last one of a continuous
+    component is allowed to be one.
+
+    Raises:
+        ConfigError: Another step moves without noise.
+    """
+    total: Tensor | float = 0.0
+    for name, kernel in kernels.items():
+        if isinstance(kernel, Delta):
+            if last:
+                continue
+            raise ConfigError(
+                f"the solver moves component {name!r} without noise, so there is no policy to "
+                "tune; choose a stochastic one"
+            )
+        total = total + kernel.log_prob(state[name])
+    if not isinstance(total, Tensor):
+        return torch.zeros(state.batch_size, device=state.device)
+    return total

@@ -1,0 +1,201 @@
+r"""Fine-tuning as a training: a task whose examples are chains of the model itself.
+
+:class:`TuneTask` wraps the task of a model. An example is the template of a sample; its loss draws
+the sample with the present network, judges it and says what to learn from it. The trainer, its log,
+checkpoints, resuming to the bit, accumulation and several processes need nothing new, and what it
+writes is a model of the same kind as the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from graphdiff.core.denoiser import Denoiser
+from graphdiff.core.errors import ConfigError
+from graphdiff.core.rng import Key
+from graphdiff.core.sampler import Sampler
+from graphdiff.core.state import State
+from graphdiff.core.value import RewardFunction
+from graphdiff.finetune.config import TuneConfig
+from graphdiff.finetune.policy import policy_losses
+from graphdiff.finetune.rollout import replayable, roll
+from graphdiff.finetune.weighted import weighted_losses
+from graphdiff.model import Model
+from graphdiff.task import Data, Samples, Task
+from graphdiff.train.config import TrainConfig
+
+__all__ = ["Templates", "TuneTask", "tuning"]
+
+COUNT = 1 << 20
+
+
+class Templates(Data):
+    """Templates of samples, as many as a training may want."""
+
+    def __init__(self, task: Task, seed: int, facts: Mapping[str, Any]) -> None:
+        self._task, self._seed, self._facts = task, seed, dict(facts)
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def batch(self, index: Tensor) -> State:
+        """Shapes and masks of the samples ``index``."""
+        sizes = self._task.sizes(index, self._seed)
+        return self._task.template(index, sizes, pad=int(sizes.max()))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Base model, reward and method."""
+        return self._facts
+
+
+@dataclass(frozen=True)
+class TuneTask(Task):
+    """The task of a model, tuned towards a reward.
+
+    Attributes:
+        base: The task.
+        reference: The base model's network, frozen.
+        reward: Of finished samples.
+        config: How it is tuned.
+    """
+
+    base: Task
+    reference: Denoiser
+    reward: RewardFunction
+    config: TuneConfig
+    title: ClassVar[str] = "reward fine-tuning"
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The kind of the base: what is written is a model of that kind."""
+        return self.base.kind
+
+    @property
+    def citation(self) -> str:  # type: ignore[override]
+        """Of the base."""
+        return self.base.citation
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], *, where: str = "config") -> NoReturn:
+        """Not from a table: a tuned model is read as its base is.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError("a tuning is made of a model and a reward; use graphdiff.finetune.tuning")
+
+    def to_config(self) -> dict[str, Any]:
+        """That of the base."""
+        return self.base.to_config()
+
+    def build(self) -> Denoiser:
+        """A network with the weights of the reference."""
+        denoiser = self.base.build()
+        denoiser.load_state_dict(self.reference.state_dict())
+        return denoiser
+
+    def data(self, root: str | Path | None = None) -> Data:
+        """Templates."""
+        return Templates(self.base, 0, {"name": "samples"})
+
+    def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
+        """Those of the base."""
+        return self.base.groups(denoiser)
+
+    def memory(self, batch: int, *, training: bool) -> int | None:
+        """What a policy gradient keeps: activations of every picked step."""
+        each = self.base.memory(batch, training=training)
+        policy = self.config.method in ("ddpo", "grpo")
+        times = (self.config.picked or self._chain().network_calls) if policy else 1
+        return None if each is None else each * times
+
+    def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
+        """Draw, judge, and what to learn from it; ``reward``, with a minus, is for the log."""
+        sampler, config = self._chain(), self.config
+        reference = self.reference.to(clean.device)
+        seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
+        rollout = roll(sampler, denoiser, clean, self.reward, seed)
+        if config.method in ("ddpo", "grpo"):
+            found = policy_losses(config, sampler, denoiser, reference, rollout, key)
+        else:
+            found = weighted_losses(config, self.base, sampler, denoiser, reference, rollout, key)
+        some = next(iter(found.values()))
+        return {**found, "reward": -rollout.rewards.to(some)}
+
+    def _chain(self) -> Sampler:
+        """The sampler that is tuned.
+
+        Raises:
+            ConfigError: Its steps cannot be replayed.
+        """
+        steps = {} if self.config.steps is None else {"steps": self.config.steps}
+        return replayable(self.base.sampler(**steps))
+
+    # -- samples: as the base ---------------------------------------------------------------------
+
+    def sampler(self, **overrides: Any) -> Any:
+        """That of the base."""
+        return self.base.sampler(**overrides)
+
+    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
+        """Those of the base."""
+        return self.base.sizes(ids, seed, **cond)
+
+    def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
+        """That of the base."""
+        return self.base.template(ids, sizes, pad=pad, **cond)
+
+    def decode(self, state: State) -> tuple[list[Any], Any]:
+        """As the base."""
+        return self.base.decode(state)
+
+    def join(self, raws: Sequence[Any], order: Sequence[int]) -> Any:
+        """As the base."""
+        return self.base.join(raws, order)
+
+    def write(self, samples: Samples, out: Path) -> list[Path]:
+        """As the base."""
+        return self.base.write(samples, out)
+
+    def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
+        """As the base."""
+        return self.base.convert(samples, kind)
+
+    def draw(self, samples: Samples, path: Path, *, count: int = 25) -> Path:
+        """As the base."""
+        return self.base.draw(samples, path, count=count)
+
+
+def tuning(
+    model: Model, reward: RewardFunction, config: TuneConfig, train: TrainConfig
+) -> tuple[TuneTask, Templates]:
+    """Task and data for a :class:`graphdiff.train.Trainer` that tunes ``model``.
+
+    Raises:
+        ConfigError: The model's sampler cannot be tuned, or the batch is no multiple of a group.
+    """
+    if config.method == "grpo" and train.batch_size % config.group:
+        raise ConfigError(
+            f"train.batch_size is {train.batch_size}, expected a multiple of tune.group "
+            f"({config.group})"
+        )
+    reference = model.task.build()
+    reference.load_state_dict(model.denoiser.state_dict())
+    reference.eval().requires_grad_(False)
+    task = TuneTask(model.task, reference, reward, config)
+    task._chain()
+    facts = {
+        "name": model.dataset or "samples",
+        "split": "samples of the model itself",
+        "base": model.name,
+        "base_sha256": {name: file.sha256 for name, file in model.card.files.items()},
+        "reward": getattr(reward, "name", type(reward).__name__),
+        "tune": asdict(config),
+    }
+    return task, Templates(model.task, train.seed, facts)

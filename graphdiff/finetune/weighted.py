@@ -1,0 +1,71 @@
+r"""Weighted training on the model's own samples: WDCE and RWR.
+
+Samples of the present model, weighted by :math:`w \propto dP^*/dP_\theta`, are samples of the
+target, and the loss that trained the model, weighted by them, trains it on the target. With the
+kernels of each visited step,
+
+.. math:: \log w = \frac{r(x_0)}{\alpha} + \sum_t \log \frac{p_{ref}(x_s \mid x_t)}
+          {p_\theta(x_s \mid x_t)},
+
+and :math:`L = \sum_b w_b L_{train}(x_0^b)` at ``repeats`` noise levels for each sample: weighted
+denoising cross-entropy for tokens (Zhu et al., 2025, arXiv 2508.10684), weighted score matching
+for continuous components. Its minimum is the denoiser of the target :math:`p_{ref}\, e^{r/\alpha}`,
+and near it all weights are equal. ``rwr`` leaves out the ratio (reward-weighted regression): it
+weighs by :math:`e^{r/\alpha}` on the model's own samples, each iteration sharpens the law further,
+and nothing holds it near the base model; stop early.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from graphdiff.core.denoiser import Denoiser
+from graphdiff.core.rng import Key
+from graphdiff.core.sampler import Sampler
+from graphdiff.finetune.config import TuneConfig
+from graphdiff.finetune.rollout import Rollout, kernels_at, log_prob
+from graphdiff.task import Task
+
+__all__ = ["log_weights", "weighted_losses"]
+
+
+def log_weights(
+    config: TuneConfig,
+    sampler: Sampler,
+    denoiser: Denoiser,
+    reference: Denoiser,
+    rollout: Rollout,
+) -> Tensor:
+    """Log-weights ``[b]`` up to a constant; minus infinity for samples without a reward."""
+    log_w = rollout.rewards / config.alpha
+    if config.method == "wdce":
+        with torch.no_grad():
+            for i in range(rollout.steps):
+                state, after = rollout.states[i], rollout.states[i + 1]
+                last = i == rollout.steps - 1
+                theirs = log_prob(kernels_at(sampler, reference, state, i), after, last=last)
+                mine = log_prob(kernels_at(sampler, denoiser, state, i), after, last=last)
+                log_w = log_w + (theirs - mine).double()
+    return torch.where(rollout.scored, log_w, -torch.inf)
+
+
+def weighted_losses(
+    config: TuneConfig,
+    task: Task,
+    sampler: Sampler,
+    denoiser: Denoiser,
+    reference: Denoiser,
+    rollout: Rollout,
+    key: Key,
+) -> dict[str, Tensor]:
+    """The task's own losses ``[b]`` on the finished samples, weighted."""
+    log_w = log_weights(config, sampler, denoiser, reference, rollout)
+    w = torch.softmax(log_w, 0) * len(log_w)
+    found: dict[str, Tensor] = {}
+    for k in range(config.repeats):
+        own = key.at(step=(key.step + (k << 20)) % (1 << 32))
+        for name, loss in task.losses(denoiser, rollout.final, own).items():
+            term = w.to(loss) * loss / config.repeats
+            found[name] = found[name] + term if name in found else term
+    return found
