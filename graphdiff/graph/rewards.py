@@ -6,6 +6,7 @@ the samples needed no correction is what ``graphdiff evaluate`` reports beside.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Hashable
 from functools import cache
@@ -82,10 +83,9 @@ def _scorer() -> Any:
     folder = str(Path(RDConfig.RDContribDir) / "SA_Score")
     sys.path.append(folder)
     try:
-        import sascorer
+        return importlib.import_module("sascorer")
     finally:
         sys.path.remove(folder)
-    return sascorer
 
 
 def molecule_key(mol: Chem.Mol) -> Hashable | None:
