@@ -12,11 +12,11 @@ Kernels are normalised, so the ratio contains the normaliser of the tilted one; 
 not what they are in the end (Singhal et al., 2025, arXiv 2501.06848): with
 :math:`\lambda = 1/\alpha` and values :math:`V` (:mod:`graphdiff.core.value`),
 
-============== ================================= =====================================
-``difference`` :math:`e^{\lambda (V_s - V_t)}`     twisted SMC (Wu et al., 2023, 2306.17775)
-``max``        :math:`e^{\lambda \max_{u \ge s} V_u}`
-``sum``        :math:`e^{\lambda \sum_{u \ge s} V_u}`
-============== ================================= =====================================
+============== ============================================ ======================================
+``difference`` :math:`e^{\lambda (V_s - V_t)}`              twisted SMC (Wu et al., 2306.17775)
+``max``        :math:`e^{\lambda \max_{u \ge s} V_u}`       Feynman-Kac steering
+``sum``        :math:`e^{\lambda \sum_{u \ge s} V_u}`       Feynman-Kac steering
+============== ============================================ ======================================
 
 and the last one is what makes the product right. Populations are resampled systematically when
 their effective number of particles falls below ``threshold * particles``, each by itself.
