@@ -39,7 +39,8 @@ def test_cards_are_complete(name: str) -> None:
     assert card.metrics["network_calls_per_sample"] >= 50
     exact = {"int_div"}  # metrics without an interval
     assert all(m["n"] and m["interval"] for m in card.metrics["metrics"] if m["name"] not in exact)
-    assert sum(file.stat().st_size for file in folder.iterdir()) < 3_000_000
+    # The largest network has 870,000 parameters.
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 4_000_000
 
 
 @pytest.mark.parametrize("name", ["gdss-qm9", "defog-qm9"])
