@@ -38,8 +38,6 @@ __all__ = ["Batch", "Model", "Progress", "citation", "find", "load", "models"]
 GROUP = "graphdiff.models"
 BATCH = 512
 MAX_ID = 2**48
-MAX_WASTE = 0.08
-"""Largest share of padded nodes in a batch: a fifth of the nodes would be half of the pairs."""
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` in units of samples times network calls: good for an ETA."""
@@ -350,7 +348,7 @@ class Model:
         here = {k: _pick(k, v, ids - start, n) for k, v in cond.items()}
         sizes = self.task.sizes(ids, seed, **here)
         done, total = 0, calls * len(ids)
-        for bucket in bucket_by_size(sizes, batch=batch_size, max_waste=MAX_WASTE):
+        for bucket in bucket_by_size(sizes, batch=batch_size):
             index = torch.as_tensor(bucket.index, dtype=torch.int64)
             began, weight, base, made = time.perf_counter(), len(index), done, [0]
 

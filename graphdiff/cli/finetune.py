@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads, emit
-from graphdiff.cli.train import _prepare, _run
+from graphdiff.cli.common import Json, Threads
+from graphdiff.cli.train import Fresh, Resume, prepare, run_to_the_end
 
 __all__ = ["finetune"]
 
@@ -31,12 +31,8 @@ def finetune(
         typer.Option("--set", help="Setting, e.g. tune.alpha=0.05 or train.steps=500; repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that score samples.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Insist that there is a run to go on with.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Drop the run that is in the folder.")
-    ] = False,
+    resume: Resume = False,
+    fresh: Fresh = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -62,12 +58,7 @@ def finetune(
     loaded = load(model)
     terms = loaded.reward(*reward, workers=workers)
     task, data = tuning(loaded, terms, tune, how)
-    _prepare(out, resume=resume, fresh=fresh)
+    prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)
-    outcome = _run(trainer, quiet=as_json)
-    if trainer.engine.main:
-        report: dict[str, Any] = {**vars(outcome), "model": str(outcome.model)}
-        emit(report) if as_json else print(outcome.message)
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
+    run_to_the_end(trainer, as_json=as_json)

@@ -163,6 +163,9 @@ def draw_samples(
     }
     if guide is not None:
         request["guide"] = guide.facts()
+    # Evaluation must know what the sampler made sure of, also if the card says so.
+    if (keep := getattr(model.sampler(**(overrides or {})), "keep", "any")) != "any":
+        request["keep"] = keep
     stream = model.sample_states  # checks the request, so that a wrong one leaves no folder
     options: dict[str, Any] = {"seed": seed, "start": start, "batch_size": batch_size, "cond": cond}
     if guide is not None:

@@ -14,7 +14,10 @@ from graphdiff.cli.common import Json, Threads, emit, note, progress_bar
 if TYPE_CHECKING:
     from graphdiff.train import Outcome, Progress, Trainer
 
-__all__ = ["find_config", "train"]
+__all__ = ["Fresh", "Resume", "find_config", "prepare", "run_to_the_end", "train"]
+
+Resume = Annotated[bool, typer.Option("--resume", help="Insist that there is a run to go on with.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Drop the run that is in the folder.")]
 
 
 def train(
@@ -24,12 +27,8 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Change a setting, e.g. train.lr=1e-4; repeatable."),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Insist that there is a run to go on with.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Drop the run that is in the folder.")
-    ] = False,
+    resume: Resume = False,
+    fresh: Fresh = False,
     init: Annotated[
         str | None,
         typer.Option("--init", help="Start from the weights of this model (fine-tuning)."),
@@ -50,9 +49,14 @@ def train(
     task_config, train_config = split_config(resolve_config(find_config(config), changes))
     task = task_class(str(task_config["kind"])).from_config(task_config)
     how = TrainConfig.from_config(train_config)
-    _prepare(out, resume=resume, fresh=fresh)
+    prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, root=data, device=place, init=init)
+    run_to_the_end(trainer, as_json=as_json)
+
+
+def run_to_the_end(trainer: Trainer, *, as_json: bool) -> None:
+    """Train, say how it ended, and exit as a program does that a signal stopped."""
     outcome = _run(trainer, quiet=as_json)
     if trainer.engine.main:
         report: dict[str, Any] = {**vars(outcome), "model": str(outcome.model)}
@@ -76,7 +80,7 @@ def find_config(name: str) -> str | Path:
     return name  # whoever reads it lists the names that exist
 
 
-def _prepare(out: Path, *, resume: bool, fresh: bool) -> None:
+def prepare(out: Path, *, resume: bool, fresh: bool) -> None:
     """Obey ``--resume`` and ``--fresh`` before anything is loaded."""
     from graphdiff.core.errors import ArgumentError, CheckpointError
     from graphdiff.train.checkpoint import list_checkpoints

@@ -165,6 +165,7 @@ class Sampler:
         cond: Any = None,
         on_step: Callable[[Step], None] | None = None,
         grad: bool = False,
+        tilt: Tilt | None = None,
     ) -> State:
         """Run the whole chain and return its last state; see :meth:`steps`.
 
@@ -172,7 +173,7 @@ class Sampler:
         """
         state = template
         with torch.set_grad_enabled(grad):
-            for step in self.steps(denoiser, template, seed=seed, cond=cond, grad=grad):
+            for step in self.steps(denoiser, template, seed=seed, cond=cond, grad=grad, tilt=tilt):
                 state = step.state
                 if on_step is not None:
                     on_step(step)

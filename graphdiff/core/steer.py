@@ -229,12 +229,9 @@ class Tilted:
         on_step: Report | None = None,
     ) -> State:
         """One guided sample for each of the template."""
-        state = template
-        for step in self.sampler.steps(denoiser, template, seed=seed, cond=cond, tilt=self.tilt):
-            state = step.state
-            if on_step is not None:
-                on_step(step)
-        return state
+        return self.sampler(
+            denoiser, template, seed=seed, cond=cond, on_step=on_step, tilt=self.tilt
+        )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from graphdiff.core.checks import classes_of
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian
 from graphdiff.core.kernel import Categorical
-from graphdiff.core.process import Product
+from graphdiff.core.process import Process, Product
 from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, clean_state, repeat, rewards_of
@@ -81,6 +81,18 @@ def _slope(found: Tensor, leaves: list[Tensor], count: int, who: str) -> list[Te
     return [torch.zeros_like(x) if g is None else g for x, g in zip(leaves, slopes, strict=True)]
 
 
+def _leaf(part: Process, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Free coordinates of ``x``, and ``x`` as a function of them: a pair of nodes is one."""
+    flat = part.space.gather(x).clone().requires_grad_()
+    return flat, part.space.apply_mask(part.space.scatter(flat, x.shape), mask)
+
+
+def _moved(part: Process, state: State, name: str, x0: Answer, step: Tensor) -> Tensor:
+    """The prediction moved by ``step``; a continuous one stays in its space and zero at padding."""
+    moved = x0[name] + step
+    return moved if classes_of(part) is not None else part.space.project(moved, state.mask(name))
+
+
 @dataclass(frozen=True)
 class GradientTilt:
     """The gradient of a differentiable reward at the predicted clean data; no network Jacobian.
@@ -88,7 +100,8 @@ class GradientTilt:
     Attributes:
         process: Process of each component.
         reward: Reward ``[b]`` of a state whose discrete components are class weights
-            ``[b, ..., K]``, floating, differentiable.
+            ``[b, ..., K]``, floating, differentiable (zero vectors where there is no coordinate:
+            padding, the diagonal of a graph).
         scale: The weight :math:`w`.
         draws: Number of relaxed draws (straight-through Gumbel) that the gradient is averaged
             over; 0 takes the predicted probabilities themselves.
@@ -117,33 +130,33 @@ class GradientTilt:
     def __call__(self, state: State, t: Tensor, x0: Answer, key: Key) -> Answer:
         """Tilted predictions."""
         names = list(self.only or self.process.names)
-        slopes = [torch.zeros_like(x0[name]) for name in names]
+        total = {name: torch.zeros_like(x0[name]) for name in names}
         with torch.inference_mode(False), torch.enable_grad():
             for k in range(max(self.draws, 1)):
-                own = self._slopes(names, state, x0, repeat(key, k))
-                for total, g in zip(slopes, own, strict=True):
-                    total += g
+                for name, g in self._slopes(names, state, x0, repeat(key, k)).items():
+                    total[name] += g
         w = self.scale / max(self.draws, 1)
-        return {name: x0[name] + w * g for name, g in zip(names, slopes, strict=True)}
+        return {
+            name: _moved(self.process[name], state, name, x0, w * total[name]) for name in names
+        }
 
-    def _slopes(self, names: list[str], state: State, x0: Answer, key: Key) -> list[Tensor]:
-        soft, leaves = dict(state.values), []
-        for name in self.process.names:
-            part, clean = self.process.parts[name], x0[name].detach().clone()
-            if classes_of(part) is None:
-                leaf = weights = clean.requires_grad_()
-            elif self.wrt == "logits":
-                leaf = clean.requires_grad_()
-                weights = self._soft(name, leaf, state, key)
-            else:
-                leaf = weights = self._soft(name, clean, state, key).detach().requires_grad_()
-            soft[name] = weights
-            if name in names:
-                leaves.append(leaf)
+    def _slopes(self, names: list[str], state: State, x0: Answer, key: Key) -> dict[str, Tensor]:
+        soft, leaves = dict(state.values), {}
+        for name, part in self.process.parts.items():
+            value, mask = x0[name].detach(), state.mask(name)
+            if classes_of(part) is not None and self.wrt == "probs":
+                value = self._soft(name, value, state, key).detach()
+            leaves[name], full = _leaf(part, value, mask)
+            if classes_of(part) is not None and self.wrt == "logits":
+                full = part.space.apply_mask(self._soft(name, full, state, key), mask)
+            soft[name] = full
         found = self.reward(State(soft, state.masks, state.ids))
-        order = [name for name in self.process.names if name in names]
-        slopes = dict(zip(order, _slope(found, leaves, len(state.ids), "the reward"), strict=True))
-        return [slopes[name] for name in names]
+        wanted = [leaves[name] for name in names]
+        slopes = _slope(found, wanted, len(state.ids), "the reward")
+        return {
+            name: self.process[name].space.scatter(g, x0[name].shape)
+            for name, g in zip(names, slopes, strict=True)
+        }
 
     def _soft(self, name: str, logits: Tensor, state: State, key: Key) -> Tensor:
         """Class weights of a component: predicted probabilities, or a relaxed draw."""
@@ -278,18 +291,20 @@ class NoisyTilt:
         names, soft, leaves = list(self.only or self.process.names), dict(state.values), {}
         with torch.inference_mode(False), torch.enable_grad():
             for name, part in self.process.parts.items():
-                classes, x = classes_of(part), state[name].detach().clone()
+                classes, x = classes_of(part), state[name].detach()
                 hot = x if classes is None else functional.one_hot(x, classes).to(x0[name].dtype)
-                soft[name] = leaves[name] = hot.requires_grad_()
+                leaves[name], soft[name] = _leaf(part, hot, state.mask(name))
             found = self.predictor(State(soft, state.masks, state.ids), t)
             wanted = [leaves[name] for name in names]
             slopes = _slope(found, wanted, len(state.ids), "the predictor")
         out = {}
-        for name, g in zip(names, slopes, strict=True):
-            part = self.process[name]
+        for name, flat in zip(names, slopes, strict=True):
+            part, x = self.process[name], state[name]
+            g = part.space.scatter(flat, x0[name].shape)
             if isinstance(part, Gaussian):
-                alpha, sigma = part.coefficients(t, state[name])
-                out[name] = x0[name] + self.scale * sigma.square() / alpha.clamp(min=1e-3) * g
-            else:
-                out[name] = x0[name] + self.scale * (g - g.gather(-1, state[name].unsqueeze(-1)))
+                alpha, sigma = part.coefficients(t, x)
+                g = sigma.square() / alpha.clamp(min=1e-3) * g
+            elif classes_of(part) is not None:
+                g = g - g.gather(-1, x.unsqueeze(-1))
+            out[name] = _moved(part, state, name, x0, self.scale * g)
         return out

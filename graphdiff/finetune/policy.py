@@ -23,13 +23,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.errors import ConfigError
 from graphdiff.core.kernel import Delta
 from graphdiff.core.rng import Key
-from graphdiff.core.sampler import Sampler
 from graphdiff.finetune.config import TuneConfig
-from graphdiff.finetune.rollout import Rollout, kernels_at, log_prob
+from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob
 
 __all__ = ["advantages", "policy_losses"]
 
@@ -55,33 +53,24 @@ def advantages(rewards: Tensor, config: TuneConfig) -> Tensor:
     return ((grouped - grouped.mean(1, keepdim=True)) / spread).flatten()
 
 
-def policy_losses(
-    config: TuneConfig,
-    sampler: Sampler,
-    denoiser: Denoiser,
-    reference: Denoiser,
-    rollout: Rollout,
-    key: Key,
-) -> dict[str, Tensor]:
+def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]:
     """Losses ``[b]`` whose gradient is that of ``-J``, and the KL for the log.
 
     Args:
-        config: Method, temperature and number of steps.
-        sampler: The chain.
-        denoiser: The network that is tuned; the chains are its own.
-        reference: The base model.
+        tuned: What is tuned.
         rollout: Chains of the network as it is.
         key: Chooses the steps.
     """
+    config, sampler = tuned.config, tuned.sampler
     total = rollout.steps
     chosen = _pick(total, config.picked, key)
     m = len(chosen)
     ours, divergence = [], []
     for i in chosen:
         state, after = rollout.states[i], rollout.states[i + 1]
-        mine = kernels_at(sampler, denoiser, state, i)
+        mine = kernels_at(sampler, tuned.denoiser, state, i)
         with torch.no_grad():
-            theirs = kernels_at(sampler, reference, state, i)
+            theirs = kernels_at(sampler, tuned.reference, state, i)
         last = i == total - 1
         ours.append(log_prob(mine, after, last=last))
         kl: Tensor = torch.zeros_like(ours[-1])

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.denoiser import Denoiser
-from graphdiff.core.errors import ArgumentError, ConfigError
+from graphdiff.core.errors import ConfigError, RewardError
 from graphdiff.core.kernel import Delta, Kernel
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, rewards_of
+from graphdiff.finetune.config import TuneConfig
 
-__all__ = ["Rollout", "kernels_at", "log_prob", "replayable", "roll"]
+__all__ = ["Rollout", "Tuned", "kernels_at", "log_prob", "replayable", "roll"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class Rollout:
         states: States before each step, and the finished ones: ``T + 1`` batches.
         rewards: Rewards ``[b]``, float64, finite: samples without one have the lowest of the batch.
         scored: Whether a sample had a reward ``[b]``.
+        log_paths: Log-probability ``[b]`` of the steps of each chain, float64; zeros unless asked
+            for.
     """
 
     states: tuple[State, ...]
     rewards: Tensor
     scored: Tensor
+    log_paths: Tensor
 
     @property
     def steps(self) -> int:
@@ -72,15 +76,52 @@ def replayable(sampler: Any) -> Sampler:
     return sampler
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What is tuned, and what it is held to.
+
+    Attributes:
+        config: Method, temperature and number of steps.
+        sampler: The chain.
+        denoiser: The network that is tuned.
+        reference: The base model.
+    """
+
+    config: TuneConfig
+    sampler: Sampler
+    denoiser: Denoiser
+    reference: Denoiser
+
+
 def roll(
-    sampler: Sampler, denoiser: Denoiser, template: State, reward: RewardFunction, seed: int
+    sampler: Sampler,
+    denoiser: Denoiser,
+    template: State,
+    reward: RewardFunction,
+    seed: int,
+    *,
+    paths: bool = False,
 ) -> Rollout:
-    """Run chains without gradients and judge what they end in."""
+    """Run chains without gradients and judge what they end in.
+
+    Args:
+        sampler: The chain.
+        denoiser: The network, in evaluation mode while it runs.
+        template: Shapes, masks and ids.
+        reward: Of finished samples.
+        seed: Of the noise.
+        paths: Keep the log-probability of the steps.
+
+    Raises:
+        ConfigError: A step cannot be replayed.
+        RewardError: No sample has a reward.
+    """
     training = denoiser.training
     denoiser.eval()
     try:
         with torch.no_grad():
             states = [sampler.process.prior(template, Key(seed, template.ids))]
+            logs = torch.zeros(template.batch_size, dtype=torch.float64, device=template.device)
             for step in sampler.steps(denoiser, template, seed=seed):
                 if any(c.ndim for carry in step.carry.values() for c in carry):
                     raise ConfigError(
@@ -88,17 +129,20 @@ def roll(
                         "choose one of order 1"
                     )
                 states.append(step.state)
+                if paths:
+                    end = step.index == step.total - 1
+                    logs = logs + log_prob(step.kernels, step.state, last=end).double()
             found = rewards_of(reward, states[-1])
     finally:
         denoiser.train(training)
     scored = torch.isfinite(found)
     if not bool(scored.any()):
-        raise ArgumentError(
+        raise RewardError(
             f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
             "samples with one"
         )
     lowest = found[scored].amin()
-    return Rollout(tuple(states), torch.where(scored, found, lowest), scored)
+    return Rollout(tuple(states), torch.where(scored, found, lowest), scored, logs)
 
 
 def kernels_at(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[str, Kernel]:

@@ -2,8 +2,9 @@ r"""Fine-tuning as a training: a task whose examples are chains of the model its
 
 :class:`TuneTask` wraps the task of a model. An example is the template of a sample; its loss draws
 the sample with the present network, judges it and says what to learn from it. The trainer, its log,
-checkpoints, resuming to the bit, accumulation and several processes need nothing new, and what it
-writes is a model of the same kind as the base.
+checkpoints and resuming to the bit need nothing new, and what it writes is a model of the same kind
+as the base. Samples of a batch are compared with each other, so a batch cannot be computed in parts
+(``train.accumulate``); with several processes each compares its own share.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import torch
 from torch import Tensor
 from torch.nn import Parameter
 
 from graphdiff.core.denoiser import Denoiser
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
 from graphdiff.finetune.config import TuneConfig
 from graphdiff.finetune.policy import policy_losses
-from graphdiff.finetune.rollout import replayable, roll
+from graphdiff.finetune.rollout import Tuned, replayable, roll
 from graphdiff.finetune.weighted import weighted_losses
 from graphdiff.model import Model
 from graphdiff.task import Data, Samples, Task
@@ -117,14 +119,15 @@ class TuneTask(Task):
 
     def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
         """Draw, judge, and what to learn from it; ``reward``, with a minus, is for the log."""
-        sampler, config = self._chain(), self.config
-        reference = self.reference.to(clean.device)
+        config = self.config
+        tuned = Tuned(config, self._chain(), denoiser, self.reference.to(clean.device))
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
-        rollout = roll(sampler, denoiser, clean, self.reward, seed)
+        paths = config.method == "wdce"
+        rollout = roll(tuned.sampler, denoiser, clean, self.reward, seed, paths=paths)
         if config.method in ("ddpo", "grpo"):
-            found = policy_losses(config, sampler, denoiser, reference, rollout, key)
+            found = policy_losses(tuned, rollout, key)
         else:
-            found = weighted_losses(config, self.base, sampler, denoiser, reference, rollout, key)
+            found = weighted_losses(self.base, tuned, rollout, key)
         some = next(iter(found.values()))
         return {**found, "reward": -rollout.rewards.to(some)}
 
@@ -178,8 +181,19 @@ def tuning(
     """Task and data for a :class:`graphdiff.train.Trainer` that tunes ``model``.
 
     Raises:
-        ConfigError: The model's sampler cannot be tuned, or the batch is no multiple of a group.
+        ConfigError: The model's sampler or training loss cannot be used for tuning, the batch is
+            no multiple of a group, or a setting of the training makes no sense for it.
     """
+    if train.accumulate > 1:
+        raise ConfigError(
+            f"train.accumulate is {train.accumulate}, but a tuner compares the samples of a batch "
+            "with each other; set it to 1 and lower train.batch_size (or tune.picked) instead"
+        )
+    if train.max_loss_factor is not None:
+        raise ConfigError(
+            f"train.max_loss_factor is {train.max_loss_factor:g}, but the divergence from the base "
+            "model starts at zero and grows by any factor; set it to None"
+        )
     if config.method == "grpo" and train.batch_size % config.group:
         raise ConfigError(
             f"train.batch_size is {train.batch_size}, expected a multiple of tune.group "
@@ -190,6 +204,8 @@ def tuning(
     reference.eval().requires_grad_(False)
     task = TuneTask(model.task, reference, reward, config)
     task._chain()
+    if config.method in ("wdce", "rwr"):
+        _require_losses(task)
     facts = {
         "name": model.dataset or "samples",
         "split": "samples of the model itself",
@@ -199,3 +215,22 @@ def tuning(
         "tune": asdict(config),
     }
     return task, Templates(model.task, train.seed, facts)
+
+
+def _require_losses(task: TuneTask) -> None:
+    """Check that the training loss of the base takes what its sampler makes.
+
+    Raises:
+        ConfigError: It reads more than a finished sample holds.
+    """
+    ids = torch.arange(2)
+    sizes = task.base.sizes(ids, 0)
+    clean = task.base.template(ids, sizes, pad=int(sizes.max()))
+    try:
+        with torch.no_grad():
+            task.base.losses(task.reference, clean, Key(0, ids, step=1))
+    except ArgumentError as error:
+        raise ConfigError(
+            f"the training loss of {task.kind!r} reads more than a sample holds ({error}), so "
+            f"{task.config.method} cannot train on samples; choose tune.method ddpo or grpo"
+        ) from error

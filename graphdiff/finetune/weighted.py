@@ -20,52 +20,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.rng import Key
-from graphdiff.core.sampler import Sampler
-from graphdiff.finetune.config import TuneConfig
-from graphdiff.finetune.rollout import Rollout, kernels_at, log_prob
+from graphdiff.core.value import repeat
+from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob
 from graphdiff.task import Task
 
 __all__ = ["log_weights", "weighted_losses"]
 
 
-def log_weights(
-    config: TuneConfig,
-    sampler: Sampler,
-    denoiser: Denoiser,
-    reference: Denoiser,
-    rollout: Rollout,
-) -> Tensor:
-    """Log-weights ``[b]`` up to a constant; minus infinity for samples without a reward."""
-    log_w = rollout.rewards / config.alpha
-    if config.method == "wdce":
+def log_weights(tuned: Tuned, rollout: Rollout) -> Tensor:
+    """Log-weights ``[b]`` up to a constant; minus infinity for samples without a reward.
+
+    Args:
+        tuned: What is tuned.
+        rollout: Chains of the network as it is, with their ``log_paths`` for ``wdce``.
+    """
+    log_w = rollout.rewards / tuned.config.alpha
+    if tuned.config.method == "wdce":
         with torch.no_grad():
             for i in range(rollout.steps):
-                state, after = rollout.states[i], rollout.states[i + 1]
-                last = i == rollout.steps - 1
-                theirs = log_prob(kernels_at(sampler, reference, state, i), after, last=last)
-                mine = log_prob(kernels_at(sampler, denoiser, state, i), after, last=last)
-                log_w = log_w + (theirs - mine).double()
+                state, after, last = (
+                    rollout.states[i],
+                    rollout.states[i + 1],
+                    i + 1 == rollout.steps,
+                )
+                theirs = kernels_at(tuned.sampler, tuned.reference, state, i)
+                log_w = log_w + log_prob(theirs, after, last=last).double()
+        log_w = log_w - rollout.log_paths
     return torch.where(rollout.scored, log_w, -torch.inf)
 
 
-def weighted_losses(
-    config: TuneConfig,
-    task: Task,
-    sampler: Sampler,
-    denoiser: Denoiser,
-    reference: Denoiser,
-    rollout: Rollout,
-    key: Key,
-) -> dict[str, Tensor]:
-    """The task's own losses ``[b]`` on the finished samples, weighted."""
-    log_w = log_weights(config, sampler, denoiser, reference, rollout)
-    w = torch.softmax(log_w, 0) * len(log_w)
+def weighted_losses(task: Task, tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]:
+    """The task's own losses ``[b]`` on the finished samples, weighted.
+
+    Args:
+        task: Whose losses.
+        tuned: What is tuned.
+        rollout: Chains of the network as it is.
+        key: Noise of the losses.
+    """
+    log_w = log_weights(tuned, rollout)
+    w, repeats = torch.softmax(log_w, 0) * len(log_w), tuned.config.repeats
     found: dict[str, Tensor] = {}
-    for k in range(config.repeats):
-        own = key.at(step=(key.step + (k << 20)) % (1 << 32))
-        for name, loss in task.losses(denoiser, rollout.final, own).items():
-            term = w.to(loss) * loss / config.repeats
+    for k in range(repeats):
+        for name, loss in task.losses(tuned.denoiser, rollout.final, repeat(key, k)).items():
+            term = w.to(loss) * loss / repeats
             found[name] = found[name] + term if name in found else term
     return found

@@ -31,7 +31,7 @@ from graphdiff.core.program import Solver
 from graphdiff.core.rng import Key
 from graphdiff.core.schedule import FlowMatching, Schedule, SquaredCosine
 from graphdiff.core.space import Dense, Space, Symmetric
-from graphdiff.core.state import State, bucket_by_size
+from graphdiff.core.state import MAX_WASTE, State, bucket_by_size
 from graphdiff.core.times import distort_time
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.discrete_config import DiscreteConfig, JumpConfig, PairNetConfig
@@ -48,9 +48,6 @@ __all__ = [
     "solver_of",
     "to_graphs",
 ]
-
-MAX_WASTE = 0.08
-"""Largest share of padded nodes in a group that is computed together."""
 
 
 def build_process(config: DiscreteConfig) -> Product:
@@ -157,7 +154,7 @@ def grouped(clean: State) -> list[tuple[Tensor, State]]:
     """A padded batch as groups of like size, each trimmed to its largest graph."""
     mask = clean.masks["adj"]
     sizes = mask.sum(1)
-    buckets = bucket_by_size(sizes.cpu(), batch=len(sizes), max_waste=MAX_WASTE)
+    buckets = bucket_by_size(sizes.cpu(), batch=len(sizes))
     groups = []
     for bucket in buckets:
         index = bucket.index.to(mask.device)

@@ -172,3 +172,16 @@ def test_unexpected_errors_exit_1_with_a_traceback(graph_model, tmp_path):
     done = spawn("sample", graph_model, "-n", 1, "--out", tmp_path / "s", rc=1, env=env)
     assert "Traceback" in done.stderr
     assert "a bug" in done.stderr
+
+
+def test_what_a_sampler_made_sure_of_has_a_name_of_its_own(run, tmp_path):
+    """Planarity that was kept is never reported as the validity that another model earned."""
+    for keep in ("any", "planar"):
+        out, setting = tmp_path / keep, f"keep={keep}"
+        words = ("-n", 2, "--steps", 8, "--set", setting, "--cond", "size=12", "--out", out)
+        run("sample", "hspectre-planar", *words)
+        run("evaluate", out, "--dataset", "planar")
+        found = json.loads((out / "metrics.json").read_text())
+        assert ("vun" in found) == (keep == "any")
+        assert ("vun_by_construction" in found) == (keep == "planar")
+        assert ("validity" in found) == (keep == "any")

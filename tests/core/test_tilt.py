@@ -22,7 +22,7 @@ from graphdiff.core.process import Product
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler, Times
 from graphdiff.core.schedule import VP, FlowMatching
-from graphdiff.core.space import Dense
+from graphdiff.core.space import Dense, Symmetric
 from graphdiff.core.state import State
 from graphdiff.core.tilt import GradientTilt, NeighbourTilt, NoisyTilt, PolicyTilt
 
@@ -198,3 +198,39 @@ def test_a_step_that_is_sent_back_is_where_the_chain_goes_on() -> None:
     after = chain.send(replace(step, state=step.state.replace(x=full)))
     assert torch.equal(after.state["x"], full)  # visible tokens never change
     assert after.index == 1
+
+
+def test_a_pair_of_nodes_is_one_coordinate() -> None:
+    """A reward that reads both halves of a matrix: the gradient is that of exchanging the pair."""
+    made = case("graph")
+    weight = torch.tensor([[0.0, 1.0, -2.0], [0.5, 0.0, 3.0], [1.0, -1.0, 0.0]])
+
+    def reward(state: State) -> Tensor:
+        x = state["x"]
+        edge = x[..., 1] if x.is_floating_point() else x.float()
+        return (edge * weight.to(edge)).sum((1, 2))
+
+    state = made.sampler(made, made.template(torch.arange(4)), seed=0)
+    t, key = torch.full((4,), 0.5), Key(0, state.ids)
+    x0 = made(state, t)
+    exact = NeighbourTilt(made.product, reward)(state, t, x0, key)["x"] - x0["x"]
+    noisy = NoisyTilt(made.product, lambda s, t: reward(s))
+    for tilt in (GradientTilt(made.product, reward), noisy):
+        found = tilt(state, t, x0, key)["x"] - x0["x"]
+        edge = found[..., 1] - found[..., 0]
+        torch.testing.assert_close(edge, exact[..., 1] - exact[..., 0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found, found.transpose(1, 2))
+
+
+def test_a_continuous_component_stays_in_its_space() -> None:
+    """Symmetric, zero on the diagonal and at padding, whatever the reward reads."""
+    product = Product({"x": Gaussian(VP(), Symmetric())})
+    mask = torch.tensor([[True, True, True, False]])
+    state = State({"x": torch.zeros(1, 4, 4)}, {"x": mask}, torch.arange(1))
+    weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    tilt = GradientTilt(product, lambda s: (s["x"] * weight).sum((1, 2)))
+    got = tilt(state, torch.ones(1), {"x": torch.zeros(1, 4, 4)}, Key(0, state.ids))["x"][0]
+    want = weight + weight.T
+    want.fill_diagonal_(0)
+    want[3], want[:, 3] = 0, 0
+    torch.testing.assert_close(got, want)

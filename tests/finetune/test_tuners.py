@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import graphdiff
 from graphdiff.core.denoiser import Denoiser, Subs
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import ConfigError, RewardError
 from graphdiff.core.kernel import Categorical
 from graphdiff.core.plan import PlanSpec
 from graphdiff.core.rng import Key
@@ -22,7 +22,7 @@ from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.finetune.config import TuneConfig
 from graphdiff.finetune.policy import advantages, policy_losses
-from graphdiff.finetune.rollout import kernels_at, log_prob, replayable, roll
+from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob, replayable, roll
 from graphdiff.finetune.task import tuning
 from graphdiff.finetune.weighted import log_weights, weighted_losses
 from graphdiff.train import TrainConfig, Trainer
@@ -75,6 +75,14 @@ class Problem:
     def distance(self) -> float:
         return float((self.law(self.denoiser) - self.target()).abs().sum() / 2)
 
+    def tuned(self, config: TuneConfig) -> Tuned:
+        return Tuned(config, self.made.sampler, self.denoiser, self.reference)
+
+    def roll(self, ids: Tensor, seed: int) -> Rollout:
+        made = self.made
+        template = made.template(ids)
+        return roll(made.sampler, self.denoiser, template, made.reward, seed, paths=True)
+
     def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
         """What a task of this problem is trained by."""
         t = key.at(stream="time").uniform(1).squeeze(1)
@@ -83,25 +91,16 @@ class Problem:
 
     def tune(self, config: TuneConfig, iterations: int, batch: int = 256, lr: float = 0.05) -> None:
         optimizer = torch.optim.Adam(self.denoiser.parameters(), lr)
-        sampler = self.made.sampler
         for k in range(iterations):
             for group in optimizer.param_groups:
                 group["lr"] = lr * (1 - k / iterations)
             ids = torch.arange(batch)
-            rollout = roll(sampler, self.denoiser, self.made.template(ids), self.made.reward, k)
-            key = Key(1, ids, step=k)
+            rollout = self.roll(ids, k)
+            key, tuned = Key(1, ids, step=k), self.tuned(config)
             if config.method in ("ddpo", "grpo"):
-                found = policy_losses(config, sampler, self.denoiser, self.reference, rollout, key)
+                found = policy_losses(tuned, rollout, key)
             else:
-                found = weighted_losses(
-                    config,
-                    self,
-                    sampler,
-                    self.denoiser,
-                    self.reference,
-                    rollout,
-                    key,  # type: ignore[arg-type]
-                )
+                found = weighted_losses(self, tuned, rollout, key)  # type: ignore[arg-type]
             optimizer.zero_grad()
             sum(v.mean() for v in found.values()).backward()  # type: ignore[union-attr]
             optimizer.step()
@@ -170,10 +169,7 @@ def test_the_policy_gradient_is_that_of_the_objective() -> None:
         found = []
         for k in range(30):
             ids = torch.arange(2000)
-            rollout = roll(sampler, problem.denoiser, made.template(ids), made.reward, k)
-            loss = policy_losses(
-                config, sampler, problem.denoiser, problem.reference, rollout, Key(2, ids, step=k)
-            )
+            loss = policy_losses(problem.tuned(config), problem.roll(ids, k), Key(2, ids, step=k))
             total = sum(v.mean() for v in loss.values())
             found.append(-torch.autograd.grad(total, table)[0])  # type: ignore[arg-type]
         each = torch.stack(found)
@@ -187,12 +183,12 @@ def test_weights_are_equal_at_the_optimum_and_exact_before() -> None:
     """Weighted means of the base model's chains are means of the target."""
     problem = Problem(steps=6)
     ids = torch.arange(20_000)
-    sampler, made = problem.made.sampler, problem.made
+    made, generator = problem.made, torch.Generator().manual_seed(2)
     with torch.no_grad():
-        problem.denoiser.net.logits.add_(0.3 * torch.randn(64, 3, 4))
-    rollout = roll(sampler, problem.denoiser, made.template(ids), made.reward, 0)
+        problem.denoiser.net.logits.add_(0.3 * torch.randn(64, 3, 4, generator=generator))
+    rollout = problem.roll(ids, 0)
     config = TuneConfig("wdce", ALPHA)
-    w = torch.softmax(log_weights(config, sampler, problem.denoiser, problem.reference, rollout), 0)
+    w = torch.softmax(log_weights(problem.tuned(config), rollout), 0)
     got = torch.zeros(64, dtype=torch.float64).index_add_(0, made.number(rollout.final["x"]), w)
     assert float((got - problem.target()).abs().sum() / 2) < 0.03
     plain = torch.softmax(rollout.rewards / ALPHA, 0)  # without the ratio
@@ -204,15 +200,15 @@ def test_samples_without_a_reward_are_left_out() -> None:
     problem = Problem()
     made = problem.made
     made.table = torch.where(made.table > 2, -torch.inf, made.table)
-    rollout = roll(made.sampler, problem.denoiser, made.template(torch.arange(64)), made.reward, 0)
+    rollout = problem.roll(torch.arange(64), 0)
     assert not bool(rollout.scored.all())
     assert torch.isfinite(rollout.rewards).all()
     config = TuneConfig("wdce", ALPHA)
-    log_w = log_weights(config, made.sampler, problem.denoiser, problem.reference, rollout)
+    log_w = log_weights(problem.tuned(config), rollout)
     assert torch.equal(torch.isneginf(log_w), ~rollout.scored)
     made.table = torch.full_like(made.table, -torch.inf)
-    with pytest.raises(Exception, match="none of 8 samples has a reward"):
-        roll(made.sampler, problem.denoiser, made.template(torch.arange(8)), made.reward, 0)
+    with pytest.raises(RewardError, match="none of 8 samples has a reward"):
+        problem.roll(torch.arange(8), 0)
 
 
 def test_a_replayed_step_is_the_step() -> None:
@@ -275,6 +271,7 @@ def test_a_tuning_is_a_training(method: Any, tmp_path: Path) -> None:
     base = graphdiff.load("defog-qm9")
     config = TuneConfig(method, 0.1, steps=5, picked=2, group=4, repeats=1)
     how = {"batch_size": 8, "lr": 1e-4, "ema": None, "checkpoint_every": 2, "log_every": 1}
+    how["max_loss_factor"] = None
 
     def trainer(steps: int, out: Path) -> Trainer:
         train = TrainConfig(steps=steps, **how)
@@ -300,6 +297,19 @@ def test_a_tuning_is_a_training(method: Any, tmp_path: Path) -> None:
     other, data = tuning(base, base.reward("logp"), config, TrainConfig(steps=4, **how))
     with pytest.raises(ConfigError):
         Trainer(other, TrainConfig(steps=6, **how), tmp_path / "cut", data).run()
+
+
+def test_what_cannot_be_tuned_is_named() -> None:
+    base, config = graphdiff.load("defog-qm9"), TuneConfig()
+    reward = base.reward("qed")
+    for change, named in (({"accumulate": 2}, "accumulate"), ({}, "max_loss_factor")):
+        free = {"max_loss_factor": None} if change else {}
+        with pytest.raises(ConfigError, match=f"train.{named}"):
+            tuning(base, reward, config, TrainConfig(steps=1, **free, **change))
+    prompted, free = graphdiff.load("lggm"), TrainConfig(steps=1, max_loss_factor=None)
+    with pytest.raises(ConfigError, match="reads more than a sample holds"):
+        tuning(prompted, prompted.reward("edges"), config, free)
+    tuning(prompted, prompted.reward("edges"), replace(config, method="ddpo"), free)
 
 
 def test_finetune_on_the_command_line(tmp_path: Path) -> None:

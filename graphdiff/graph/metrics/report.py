@@ -8,8 +8,8 @@ the floor cannot be told from the data; a score below it is noise, selection or 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from graphdiff.core.errors import ArgumentError
@@ -102,6 +102,18 @@ class Report:
         raise ArgumentError(
             f"this report has no metric {name!r}; it has {', '.join(m.name for m in self.metrics)}"
         )
+
+    def by_construction(self, names: Collection[str]) -> Report:
+        """The report with ``_by_construction`` behind these names.
+
+        For what a sampler made sure of: it says nothing about the network, and must not stand
+        under the name of what another model earned.
+        """
+        metrics = [
+            replace(m, name=f"{m.name}_by_construction") if m.name in names else m
+            for m in self.metrics
+        ]
+        return replace(self, metrics=tuple(metrics))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that serialise to strict JSON; metrics as a list in order."""
