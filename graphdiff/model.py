@@ -12,8 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,8 @@ import torch
 from graphdiff import __version__
 from graphdiff.core.errors import ArgumentError, CheckpointError
 from graphdiff.core.state import bucket_by_size
+from graphdiff.request import check_request, pick
+from graphdiff.shipped import citation, find, models
 from graphdiff.task import Chain, Samples, Task, task_class
 from graphdiff.train.memory import refuse_if_too_large
 
@@ -35,35 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Model", "Progress", "citation", "find", "load", "models"]
 
-GROUP = "graphdiff.models"
 BATCH = 512
-MAX_ID = 2**48
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` in units of samples times network calls: good for an ETA."""
-
-_BIBTEX = """@software{graphdiff,
-  title  = {graphdiff: diffusion models for graphs, molecules, sequences and images},
-  author = {{The graphdiff developers}},
-  year   = {2026},
-  note   = {Version VERSION}
-}"""
-
-
-def citation() -> str:
-    """BibTeX of graphdiff itself; :meth:`Model.citation` adds what a model is built on."""
-    return _BIBTEX.replace("VERSION", __version__)
-
-
-def models() -> dict[str, Path]:
-    """Folders of the shipped models by name, of every installed package that ships some."""
-    found: dict[str, Path] = {}
-    for point in entry_points(group=GROUP):
-        spec = find_spec(point.value)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            for card in sorted(Path(place).glob("models/*/card.json")):
-                found.setdefault(card.parent.name, card.parent)
-    return found
 
 
 def load(name_or_path: str | Path, which: str = "best") -> Model:
@@ -95,24 +70,6 @@ def load(name_or_path: str | Path, which: str = "best") -> Model:
         ) from error
     denoiser.eval().requires_grad_(False)
     return Model(path.name, task, denoiser, card, path=path, which=which)
-
-
-def find(name_or_path: str | Path) -> Path:
-    """The folder of a model: a path to one, or a shipped name."""
-    from graphdiff.train.checkpoint import find_model
-
-    path = Path(name_or_path).expanduser()
-    shipped = models()
-    name = str(name_or_path)
-    if name in shipped and not (path / "card.json").is_file():
-        return shipped[name]
-    if path.exists():
-        return find_model(path)
-    raise CheckpointError(
-        f"no model is called {name!r} and no such folder exists; shipped models: "
-        f"{', '.join(sorted(shipped)) or 'none'}; give one of these names, or the folder that "
-        "`graphdiff train` or `graphdiff convert` wrote"
-    )
 
 
 @dataclass(frozen=True)
@@ -267,7 +224,7 @@ class Model:
                 calls, and the memory of a batch, by its particles.
             **overrides: Of the sampler: ``steps``, ``solver`` and what else the task knows.
         """
-        n, start, seed, batch_size = _check(n, start, seed, batch_size)
+        n, start, seed, batch_size = check_request(n, start, seed, batch_size)
         sampler = self.sampler(**overrides)
         if guide is not None:
             sampler = guide.chain(sampler)
@@ -300,7 +257,7 @@ class Model:
         Raises:
             ArgumentError: A term is malformed or unknown.
         """
-        from graphdiff.finetune.reward import parse_rewards
+        from graphdiff.finetune.specs import parse_rewards
 
         def items(state: State) -> Sequence[Any]:
             return self.task.decode(state)[0]
@@ -345,7 +302,7 @@ class Model:
         if not len(ids):
             return
         calls = sampler.network_calls
-        here = {k: _pick(k, v, ids - start, n) for k, v in cond.items()}
+        here = {k: pick(k, v, ids - start, n) for k, v in cond.items()}
         sizes = self.task.sizes(ids, seed, **here)
         done, total = 0, calls * len(ids)
         for bucket in bucket_by_size(sizes, batch=batch_size):
@@ -360,7 +317,7 @@ class Model:
                     progress(base + weight * min(step.calls, calls), total)
 
             place = ids[index] - start
-            here = {k: _pick(k, v, place, n) for k, v in cond.items()}
+            here = {k: pick(k, v, place, n) for k, v in cond.items()}
             template = self.task.template(ids[index], sizes[index], pad=bucket.size, **here)
             template = template.to(self.device)
             state = sampler(self.denoiser, template, seed=seed, on_step=report)
@@ -393,42 +350,6 @@ class Model:
             "graphdiff": __version__,
             "torch": str(torch.__version__),
         }
-
-
-def _check(n: int, start: int, seed: int, batch_size: int) -> tuple[int, int, int, int]:
-    """The four numbers of a request as ints in range."""
-    wanted = {
-        "n": (n, 0, MAX_ID),
-        "start": (start, 0, MAX_ID - 1),
-        "seed": (seed, 0, 2**63 - 1),
-        "batch_size": (batch_size, 1, MAX_ID),
-    }
-    for name, (value, low, high) in wanted.items():
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ArgumentError(f"{name} is {value!r}, expected a whole number")
-        if not low <= int(value) <= high:
-            raise ArgumentError(f"{name} is {int(value)}, expected {low} <= {name} <= {high}")
-    if int(start) + int(n) > MAX_ID:
-        raise ArgumentError(f"start + n is {int(start) + int(n)}, sample ids end at {MAX_ID - 1}")
-    return int(n), int(start), int(seed), int(batch_size)
-
-
-def _pick(name: str, value: Any, place: torch.Tensor, n: int) -> Any:
-    """The part of a condition that belongs to the samples at ``place`` of ``n``."""
-    if isinstance(value, torch.Tensor) and value.ndim == 0:
-        return value
-    if isinstance(value, torch.Tensor) or (
-        isinstance(value, Sequence) and not isinstance(value, str)
-    ):
-        if len(value) != n:
-            raise ArgumentError(
-                f"condition {name!r} has {len(value)} values, expected one, or one for each of "
-                f"the {n} samples"
-            )
-        if isinstance(value, torch.Tensor):
-            return value[place.to(value.device)]
-        return [value[i] for i in place.tolist()]
-    return value
 
 
 def _line(error: Exception) -> str:

@@ -22,6 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.packed import read_arrays, write_arrays
+from graphdiff.data.packing import pack_dense, pack_lists, pointer, ranges
+from graphdiff.data.packing import refuse as refuse_graphs
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -29,17 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Graphs", "concat"]
 
 Int = NDArray[np.int64]
-
-
-def _ranges(starts: NDArray[Any], counts: NDArray[Any]) -> Int:
-    """Concatenates ``arange(start, start + count)`` over all pairs."""
-    ends = np.cumsum(counts)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
-
-
-def _pointer(counts: NDArray[Any]) -> Int:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,27 +112,7 @@ class Graphs:
             DataError: If a graph has a self-loop, a repeated edge, or a node id out of range;
                 the message names the graph.
         """
-        counts = np.asarray(num_nodes, dtype=np.int64).reshape(-1)
-        pairs = [np.asarray(e, dtype=np.int64).reshape(-1, 2) for e in edges]
-        if len(pairs) != len(counts):
-            raise ArgumentError(
-                f"{len(counts)} node counts but {len(pairs)} edge lists: give one list per graph"
-            )
-        m = np.asarray([len(p) for p in pairs], dtype=np.int64)
-        flat = np.concatenate([*pairs, np.zeros((0, 2), np.int64)])
-        flat = np.sort(flat, axis=1)
-        owner = np.repeat(np.arange(len(counts)), m)
-        order = np.lexsort((flat[:, 1], flat[:, 0], owner))
-        kinds = None
-        if edge_type is not None:
-            kinds = np.concatenate([*(np.asarray(k) for k in edge_type), np.zeros(0, np.int8)])
-            kinds = kinds.astype(np.int8)[order]
-        nodes = None
-        if node_type is not None:
-            nodes = np.concatenate([*(np.asarray(k) for k in node_type), np.zeros(0, np.int8)])
-            nodes = nodes.astype(np.int8)
-        out = cls(counts, _pointer(m), flat[order].astype(np.int32), nodes, kinds)
-        return out.validate()
+        return cls(*pack_lists(num_nodes, edges, node_type, edge_type)).validate()
 
     @classmethod
     def from_dense(
@@ -166,40 +137,7 @@ class Graphs:
             DataError: For a self-loop, a matrix that is not symmetric, or a value that is not
                 a finite whole number; the message names the graph.
         """
-        matrix = _whole_numbers("adj", adj)
-        if matrix.ndim != 3 or matrix.shape[1] != matrix.shape[2]:
-            raise ArgumentError(
-                f"adj must have shape [graphs, n, n], found {list(matrix.shape)}: give a batch of "
-                "square matrices (adj[None] for one graph)"
-            )
-        b, n, _ = matrix.shape
-        keep = np.ones((b, n), bool) if mask is None else np.asarray(mask, dtype=bool)
-        if keep.shape != (b, n):
-            raise ArgumentError(f"mask must have shape {[b, n]}, found {list(keep.shape)}")
-        matrix = matrix * (keep[:, :, None] & keep[:, None, :])
-        _refuse(np.einsum("bii->bi", matrix).any(1), "has a self-loop", "zero the diagonal")
-        _refuse(
-            (matrix != matrix.transpose(0, 2, 1)).any((1, 2)),
-            "is not symmetric",
-            "graphs here are undirected: give adj + adj.T, or symmetrise it otherwise",
-        )
-        counts = keep.sum(1).astype(np.int64)
-        new = np.cumsum(keep, 1) - 1
-        owner, u, v = np.nonzero(np.triu(matrix, 1))
-        pairs = np.stack([new[owner, u], new[owner, v]], 1).astype(np.int32)
-        nodes = None
-        if node_type is not None:
-            classes = _whole_numbers("node_type", node_type)
-            if classes.shape != (b, n):
-                raise ArgumentError(
-                    f"node_type must have shape {[b, n]}, found {list(classes.shape)}"
-                )
-            nodes = classes[keep].astype(np.int8)
-        values = matrix[owner, u, v].astype(np.int8)
-        if edge_types is None:
-            edge_types = nodes is not None or bool((values > 1).any())
-        ptr = _pointer(np.bincount(owner, minlength=b))
-        return cls(counts, ptr, pairs, nodes, values if edge_types else None)
+        return cls(*pack_dense(adj, mask, node_type, edge_types))
 
     @classmethod
     def from_networkx(
@@ -239,7 +177,7 @@ class Graphs:
     @cached_property
     def node_ptr(self) -> Int:
         """Where the nodes of each graph start in ``node_type``, ``int64 [G + 1]``."""
-        return _pointer(self.num_nodes)
+        return pointer(self.num_nodes)
 
     @property
     def num_edges(self) -> Int:
@@ -254,15 +192,13 @@ class Graphs:
     def __getitem__(self, index: int | slice | ArrayLike) -> Graphs:
         """The graphs at an index, slice, index array or boolean mask, as a new set."""
         rows = np.atleast_1d(np.arange(len(self))[index])  # type: ignore[index]
-        edge_rows = _ranges(self.edge_ptr[rows], self.num_edges[rows])
+        edge_rows = ranges(self.edge_ptr[rows], self.num_edges[rows])
         counts = np.asarray(self.num_nodes[rows])
         return Graphs(
             counts,
-            _pointer(self.num_edges[rows]),
+            pointer(self.num_edges[rows]),
             self.edges[edge_rows],
-            None
-            if self.node_type is None
-            else self.node_type[_ranges(self.node_ptr[rows], counts)],
+            None if self.node_type is None else self.node_type[ranges(self.node_ptr[rows], counts)],
             None if self.edge_type is None else self.edge_type[edge_rows],
         )
 
@@ -285,7 +221,7 @@ class Graphs:
         """
         g = self if index is None else self[index]
         width = g.max_nodes if to is None else to
-        _refuse(
+        refuse_graphs(
             g.num_nodes > width,
             f"has more nodes than the maximum of {width}",
             "raise the maximum of the model, or leave large graphs out with "
@@ -308,14 +244,14 @@ class Graphs:
             DataError: If a graph has no node, a self-loop, a repeated edge, edges that are not
                 sorted with ``u < v``, or a node id out of range; the message names the graph.
         """
-        _refuse(self.num_nodes < 1, "has no node", "leave empty graphs out")
+        refuse_graphs(self.num_nodes < 1, "has no node", "leave empty graphs out")
         owner = np.repeat(np.arange(len(self)), self.num_edges)
         u, v = self.edges[:, 0].astype(np.int64), self.edges[:, 1].astype(np.int64)
 
         def refuse(bad: NDArray[np.bool_], what: str, cure: str) -> None:
             flags = np.zeros(len(self), bool)
             flags[owner[bad]] = True
-            _refuse(flags, what, cure)
+            refuse_graphs(flags, what, cure)
 
         refuse(
             u == v, "has a self-loop", "remove loops, networkx: remove_edges_from(selfloop_edges)"
@@ -407,32 +343,7 @@ def concat(parts: Sequence[Graphs]) -> Graphs:
         classes[name] = None if arrays[0] is None else np.concatenate(arrays)
     return Graphs(
         np.concatenate([p.num_nodes for p in parts]),
-        _pointer(np.concatenate([p.num_edges for p in parts])),
+        pointer(np.concatenate([p.num_edges for p in parts])),
         np.concatenate([p.edges for p in parts]),
         **classes,
     )
-
-
-def _whole_numbers(name: str, value: ArrayLike) -> NDArray[Any]:
-    """An integer array, or a DataError that names the first graph with another value."""
-    array = np.asarray(value)
-    if array.dtype.kind in "biu":
-        return array.astype(np.int64)
-    if array.dtype.kind != "f":
-        raise ArgumentError(f"{name} must be an array of whole numbers, found {array.dtype}")
-    bad = ~np.isfinite(array)
-    rest = tuple(range(1, array.ndim))
-    _refuse(bad.any(rest), f"has NaN or infinite values in {name}", "drop or mend this graph")
-    _refuse(
-        (array != np.rint(array)).any(rest),
-        f"has values in {name} that are not whole numbers",
-        "round or threshold them first, or use quantise of the model",
-    )
-    return array.astype(np.int64)
-
-
-def _refuse(bad: NDArray[np.bool_], what: str, cure: str) -> None:
-    if bad.any():
-        hits = np.flatnonzero(bad)
-        more = f" (and {len(hits) - 1} more)" if len(hits) > 1 else ""
-        raise DataError(f"graph {hits[0]}{more} {what}: {cure}")

@@ -11,7 +11,8 @@ import torch
 
 from graphdiff.core.errors import ArgumentError, RewardError
 from graphdiff.core.state import State
-from graphdiff.finetune.reward import ItemReward, OwnScore, Sum, Window, parse_rewards
+from graphdiff.finetune.reward import ItemReward, Sum, Window
+from graphdiff.finetune.specs import OwnScore, parse_rewards
 
 
 def state_of(values: list[int]) -> State:
