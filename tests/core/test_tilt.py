@@ -22,7 +22,7 @@ from graphdiff.core.process import Product
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler, Times
 from graphdiff.core.schedule import VP, FlowMatching
-from graphdiff.core.space import Dense, Symmetric
+from graphdiff.core.space import Dense, Symmetric, ZeroMean
 from graphdiff.core.state import State
 from graphdiff.core.tilt import GradientTilt, NeighbourTilt, NoisyTilt, PolicyTilt
 
@@ -223,7 +223,7 @@ def test_a_pair_of_nodes_is_one_coordinate() -> None:
 
 
 def test_a_continuous_component_stays_in_its_space() -> None:
-    """Symmetric, zero on the diagonal and at padding, whatever the reward reads."""
+    """Symmetric with a zero diagonal, or centred, and zero at padding, whatever is rewarded."""
     product = Product({"x": Gaussian(VP(), Symmetric())})
     mask = torch.tensor([[True, True, True, False]])
     state = State({"x": torch.zeros(1, 4, 4)}, {"x": mask}, torch.arange(1))
@@ -233,4 +233,11 @@ def test_a_continuous_component_stays_in_its_space() -> None:
     want = weight + weight.T
     want.fill_diagonal_(0)
     want[3], want[:, 3] = 0, 0
+    torch.testing.assert_close(got, want)
+    points = Product({"p": Gaussian(VP(), ZeroMean())})
+    state = State({"p": torch.zeros(1, 4, 2)}, {"p": mask}, torch.arange(1))
+    tilt = GradientTilt(points, lambda s: (s["p"] * weight[:, :2]).sum((1, 2)))
+    got = tilt(state, torch.ones(1), {"p": torch.zeros(1, 4, 2)}, Key(0, state.ids))["p"][0]
+    want = weight[:, :2] - weight[:3, :2].mean(0)
+    want[3] = 0
     torch.testing.assert_close(got, want)
