@@ -92,8 +92,8 @@ class Categorical(Kernel):
 
         Args:
             key: Stream of the noise; a relaxed draw differs from :meth:`sample` of the same key.
-            temperature: Above 0; small ones approach the categorical law and raise the variance
-                of the gradient.
+            temperature: Small ones approach the categorical law and raise the variance of the
+                gradient; 0 takes the gradient of the probabilities, at one-hot values.
             hard: Return one-hot vectors whose gradient is that of the soft ones
                 (straight-through). The law of the hard values is exact at any temperature.
 
@@ -101,23 +101,48 @@ class Categorical(Kernel):
             Class weights ``[b, ..., K]``; class 0 at padding and on the diagonal.
 
         Raises:
-            ArgumentError: ``temperature`` is not positive.
+            ArgumentError: ``temperature`` is negative.
         """
-        if not temperature > 0:
-            raise ArgumentError(f"temperature must be positive, found {temperature}")
-        free = self._free_logits()
-        classes = free.shape[-1]
-        uniform = key.uniform(self.noise_size * classes, torch.float64).reshape(free.shape)
-        scores = free.double() - torch.log(-torch.log(uniform))
-        weights = torch.softmax(scores / temperature, -1)
-        if hard:
-            one_hot = functional.one_hot(scores.argmax(-1), classes)
-            weights = one_hot + (weights - weights.detach())
-        weights = weights.to(self.logits.dtype)
+        return self.relax(self.gumbel_noise(key), temperature, hard)
+
+    def gumbel_noise(self, key: Key) -> Tensor:
+        """Uniform noise ``[b, size, K]`` for :meth:`relax`, float64."""
+        classes = self._free_logits().shape[-1]
+        flat = key.uniform(self.noise_size * classes, torch.float64)
+        return flat.reshape(len(flat), self.noise_size, classes)
+
+    def relax(
+        self, uniform: Tensor, temperature: float, hard: bool = True, stay: int | None = None
+    ) -> Tensor:
+        r"""As :meth:`relaxed`, with noise ``[b, size, K]`` that other kernels may share.
+
+        With a class to ``stay`` in, a draw is a choice to move, and then a class to move to; see
+        :mod:`graphdiff.core.soft`.
+
+        Raises:
+            ArgumentError: ``temperature`` is negative.
+        """
+        if not temperature >= 0:
+            raise ArgumentError(f"temperature must not be negative, found {temperature}")
+        # Impossible classes stay finite, and so do gradients.
+        free = self._free_logits().double().clamp(min=-1e4)
+        noise = -torch.log(-torch.log(uniform))
+        if stay is None:
+            weights = _relaxed(free, noise, temperature, hard)
+        else:
+            weights = _move_or_stay(free, noise, temperature, hard, stay)
+        return self._place_weights(weights.to(self._float))
+
+    @property
+    def _float(self) -> torch.dtype:
+        """Type of the parameters."""
+        return self._logits.dtype if self._weights is None else self._weights.dtype  # type: ignore[union-attr]
+
+    def _place_weights(self, weights: Tensor) -> Tensor:
+        """Weights ``[b, size, K]`` as ``[b, ..., K]``; class 0 where there is no coordinate."""
         placed = torch.stack([self._place(w) for w in weights.unbind(-1)], -1)
-        # The places without a coordinate are zero vectors now; they are class 0.
         spare = 1 - self._place(torch.ones_like(weights[..., 0]))
-        return placed + functional.pad(spare.unsqueeze(-1), (0, classes - 1))
+        return placed + functional.pad(spare.unsqueeze(-1), (0, weights.shape[-1] - 1))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of the classes ``x`` int64 ``[b, ...]``, nats, ``[b]``."""
@@ -167,3 +192,30 @@ class Categorical(Kernel):
         """Flat values ``[b, size]`` as a tensor ``[b, ...]`` with zeros at padding."""
         x = self.space.scatter(flat, self.shape)
         return x if self.mask is None else self.space.apply_mask(x, self.mask)
+
+
+def _relaxed(logits: Tensor, noise: Tensor, temperature: float, hard: bool) -> Tensor:
+    """Soft argmax of the noisy logits; one-hot with its gradient if ``hard``."""
+    scores = logits + noise
+    weights = torch.softmax(scores / temperature if temperature else logits, -1)
+    if temperature and not hard:
+        return weights
+    one_hot = functional.one_hot(scores.argmax(-1), scores.shape[-1])
+    return one_hot + (weights - weights.detach())
+
+
+def _move_or_stay(
+    logits: Tensor, noise: Tensor, temperature: float, hard: bool, stay: int
+) -> Tensor:
+    """A choice to leave class ``stay``, and a class to move to, both differentiable."""
+    here = torch.arange(logits.shape[-1], device=logits.device) == stay
+    there = logits.masked_fill(here, -torch.inf)
+    gone = torch.logsumexp(there, -1)
+    # The largest score is this sum and Gumbel noise that is independent of the class.
+    drawn = (there + noise).detach().amax(-1) - gone.detach() - noise[..., stay]
+    odds = gone - logits[..., stay]
+    move = torch.sigmoid((odds + drawn) / temperature if temperature else odds)
+    if hard or not temperature:
+        move = (odds.detach() + drawn > 0).to(move) + (move - move.detach())
+    away = _relaxed(there, noise, temperature, hard)
+    return move.unsqueeze(-1) * away + (1 - move.unsqueeze(-1)) * here

@@ -7,9 +7,12 @@ from typing import Literal
 
 from graphdiff.core.errors import ConfigError
 
-__all__ = ["METHODS", "TuneConfig"]
+__all__ = ["DIRECT", "METHODS", "POLICY", "WEIGHTED", "TuneConfig"]
 
-METHODS = ("ddpo", "grpo", "wdce", "rwr")
+POLICY = ("ddpo", "grpo")
+WEIGHTED = ("wdce", "rwr", "smc")
+DIRECT = ("draft", "draft-lv", "alignprop", "refl", "drakes")
+METHODS = (*POLICY, *WEIGHTED, "sdpo", "vidd", *DIRECT)
 
 
 @dataclass(frozen=True)
@@ -17,21 +20,53 @@ class TuneConfig:
     """How a model is tuned towards ``p(x) exp(reward(x) / alpha)``.
 
     Attributes:
-        method: ``"ddpo"`` or ``"grpo"`` (:mod:`graphdiff.finetune.policy`), ``"wdce"`` or
-            ``"rwr"`` (:mod:`graphdiff.finetune.weighted`).
+        method: ``"ddpo"`` or ``"grpo"`` (:mod:`graphdiff.finetune.policy`), ``"wdce"``,
+            ``"rwr"`` or ``"smc"`` (:mod:`graphdiff.finetune.weighted`), ``"sdpo"`` or ``"vidd"``
+            (:mod:`graphdiff.finetune.stepwise`); with a differentiable reward
+            ``"draft"``, ``"draft-lv"``, ``"alignprop"``, ``"refl"`` or ``"drakes"``
+            (:mod:`graphdiff.finetune.direct`).
         alpha: Temperature; the smaller, the further from the base model.
         steps: Steps of the sampler while tuning; ``None`` for those of the model.
-        picked: Steps of each chain that a policy gradient is taken at; 0 for all.
-        group: Samples that ``"grpo"`` compares with each other; a divisor of the batch.
-        repeats: Noise levels that a weighted sample is trained at in each iteration.
+        picked: Steps of each chain that a policy gradient is taken at, or that the divergence of
+            steps without a gradient is estimated from (``"drakes"``); 0 for all.
+        group: Samples that ``"grpo"`` and ``"sdpo"`` compare with each other, and particles of a
+            population of ``"smc"``; a divisor of the batch.
+        repeats: Noise levels that a weighted sample is trained at in each iteration; draws of the
+            last step for ``"draft-lv"``, and of a clean sample that judges a state for ``"vidd"``.
+        truncate: Last steps that a direct method differentiates; 0 for all.
+        temperature: Of the relaxed draws of classes in a direct method; 0 takes the gradient of the
+            probabilities (:mod:`graphdiff.core.soft`), published values are 0.5 and 1.
+        kl: Divergence that a direct method pays for: ``"path"`` (default of ``"drakes"``),
+            ``"drakes-release"`` or ``"none"`` (default of the others).
+        straight_through: Whether relaxed draws are one-hot with the gradient of soft ones, or soft.
+        checkpoint: Compute the activations of differentiated steps again in the backward pass
+            instead of keeping them: a third more time, the memory of one step.
     """
 
-    method: Literal["ddpo", "grpo", "wdce", "rwr"] = "wdce"
+    method: Literal[
+        "ddpo",
+        "grpo",
+        "wdce",
+        "rwr",
+        "smc",
+        "sdpo",
+        "vidd",
+        "draft",
+        "draft-lv",
+        "alignprop",
+        "refl",
+        "drakes",
+    ] = "wdce"
     alpha: float = 0.1
     steps: int | None = None
     picked: int = 8
     group: int = 8
     repeats: int = 4
+    truncate: int = 8
+    temperature: float = 0.0
+    kl: Literal["path", "drakes-release", "none"] | None = None
+    straight_through: bool = True
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")
@@ -40,6 +75,10 @@ class TuneConfig:
         self._require("picked", self.picked >= 0 and self.picked != 1, "0 (all), or at least 2")
         self._require("group", self.group >= 2, "at least 2")
         self._require("repeats", self.repeats >= 1, "at least 1")
+        self._require("truncate", self.truncate >= 0, "0 (all), or at least 1")
+        self._require("temperature", self.temperature >= 0, "at least 0")
+        kinds = (None, "path", "drakes-release", "none")
+        self._require("kl", self.kl in kinds, "path, drakes-release or none")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

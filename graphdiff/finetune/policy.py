@@ -27,7 +27,7 @@ from graphdiff.core.errors import ConfigError
 from graphdiff.core.kernel import Delta
 from graphdiff.core.rng import Key
 from graphdiff.finetune.config import TuneConfig
-from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob
+from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob, pick
 
 __all__ = ["advantages", "policy_losses"]
 
@@ -63,7 +63,7 @@ def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]
     """
     config, sampler = tuned.config, tuned.sampler
     total = rollout.steps
-    chosen = _pick(total, config.picked, key)
+    chosen = pick(total, config.picked, key)
     m = len(chosen)
     ours, divergence = [], []
     for i in chosen:
@@ -93,11 +93,3 @@ def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]
     pull = scale * config.alpha * kls.sum(0)
     # The value of the first is meaningless, its gradient is not: it is shown as zero.
     return {"policy": policy - policy.detach(), "kl": pull}
-
-
-def _pick(total: int, picked: int, key: Key) -> list[int]:
-    """Steps in their order, without repeats; the same for all samples of a batch."""
-    if not picked or picked >= total:
-        return list(range(total))
-    one = Key(key.seed, key.ids[:1].clamp(max=0), step=key.step).at(stream="picked")
-    return sorted(torch.argsort(one.uniform(total, torch.float64)[0])[:picked].tolist())

@@ -8,7 +8,7 @@ says what it would have drawn from, with gradients.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from graphdiff.core.kernel import Delta, Kernel
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
+from graphdiff.core.step import Step
 from graphdiff.core.value import RewardFunction, rewards_of
 from graphdiff.finetune.config import TuneConfig
 
-__all__ = ["Rollout", "Tuned", "kernels_at", "log_prob", "replayable", "roll"]
+__all__ = ["Rollout", "Tuned", "kernels_at", "log_prob", "pick", "predict", "replayable", "roll"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def roll(
     seed: int,
     *,
     paths: bool = False,
+    meet: tuple[int, int] | None = None,
 ) -> Rollout:
     """Run chains without gradients and judge what they end in.
 
@@ -111,6 +113,8 @@ def roll(
         reward: Of finished samples.
         seed: Of the noise.
         paths: Keep the log-probability of the steps.
+        meet: A step and a size of groups: before that step the samples of a group all take the
+            state of the first of them, and part again.
 
     Raises:
         ConfigError: A step cannot be replayed.
@@ -122,13 +126,18 @@ def roll(
         with torch.no_grad():
             states = [sampler.process.prior(template, Key(seed, template.ids))]
             logs = torch.zeros(template.batch_size, dtype=torch.float64, device=template.device)
-            for step in sampler.steps(denoiser, template, seed=seed):
+            chain, back = sampler.steps(denoiser, template, seed=seed), None
+            while (step := _next(chain, back)) is not None:
+                back = None
                 if any(c.ndim for carry in step.carry.values() for c in carry):
                     raise ConfigError(
                         "the solver remembers past predictions, so its steps cannot be replayed; "
                         "choose one of order 1"
                     )
                 states.append(step.state)
+                if meet is not None and step.index + 1 == meet[0]:
+                    back = replace(step, state=_first_of_group(step.state, meet[1]))
+                    states[-1] = back.state
                 if paths:
                     end = step.index == step.total - 1
                     logs = logs + log_prob(step.kernels, step.state, last=end).double()
@@ -145,13 +154,34 @@ def roll(
     return Rollout(tuple(states), torch.where(scored, found, lowest), scored, logs)
 
 
+def _next(chain: Any, back: Step | None) -> Step | None:
+    """The next step of a chain; ``back`` replaces the last one."""
+    try:
+        found: Step = chain.send(back)
+    except StopIteration:
+        return None
+    return found
+
+
+def _first_of_group(state: State, group: int) -> State:
+    """Every sample at the state of the first of its group, with its own id."""
+    first = torch.arange(state.batch_size, device=state.device) // group * group
+    return State({name: v[first] for name, v in state.values.items()}, state.masks, state.ids)
+
+
+def predict(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[str, Tensor]:
+    """The network's clean data at a state before step ``i``."""
+    slot = sampler.compile().slots[i][0]
+    cond = {n: v for n, v in state.values.items() if n not in sampler.process.parts} or None
+    t = torch.full((state.batch_size,), slot.time, device=state.device)
+    found: dict[str, Tensor] = denoiser(state, t, cond)
+    return found
+
+
 def kernels_at(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[str, Kernel]:
     """What step ``i`` is drawn from at ``state``, differentiable in the network."""
     plan = sampler.compile()
-    slot = plan.slots[i][0]
-    cond = {n: v for n, v in state.values.items() if n not in sampler.process.parts} or None
-    t = torch.full((state.batch_size,), slot.time, device=state.device)
-    x0 = denoiser(state, t, cond)
+    x0 = predict(sampler, denoiser, state, i)
     key = Key(0, state.ids)
     return {
         name: plan.programs[name].update(
@@ -183,3 +213,11 @@ def log_prob(kernels: Mapping[str, Kernel], state: State, *, last: bool) -> Tens
     if not isinstance(total, Tensor):
         return torch.zeros(state.batch_size, device=state.device)
     return total
+
+
+def pick(total: int, picked: int, key: Key) -> list[int]:
+    """Steps in their order, without repeats; the same for all samples of a batch."""
+    if not picked or picked >= total:
+        return list(range(total))
+    one = Key(key.seed, key.ids[:1].clamp(max=0), step=key.step).at(stream="picked")
+    return sorted(torch.argsort(one.uniform(total, torch.float64)[0])[:picked].tolist())

@@ -24,10 +24,12 @@ from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
-from graphdiff.finetune.config import TuneConfig
+from graphdiff.finetune.config import DIRECT, POLICY, WEIGHTED, TuneConfig
+from graphdiff.finetune.direct import direct_losses, require_differentiable
 from graphdiff.finetune.policy import policy_losses
 from graphdiff.finetune.rollout import Tuned, replayable, roll
-from graphdiff.finetune.weighted import weighted_losses
+from graphdiff.finetune.stepwise import sdpo_losses, vidd_losses
+from graphdiff.finetune.weighted import smc_losses, weighted_losses
 from graphdiff.model import Model
 from graphdiff.task import Data, Samples, Task
 from graphdiff.train.config import TrainConfig
@@ -111,25 +113,40 @@ class TuneTask(Task):
         return self.base.groups(denoiser)
 
     def memory(self, batch: int, *, training: bool) -> int | None:
-        """What a policy gradient keeps: activations of every picked step."""
+        """Activations of every step that is differentiated."""
         each = self.base.memory(batch, training=training)
-        policy = self.config.method in ("ddpo", "grpo")
-        times = (self.config.picked or self._chain().network_calls) if policy else 1
+        config, total = self.config, self._chain().network_calls
+        times = 1
+        if config.method in (*POLICY, "vidd"):
+            times = config.picked or total
+        elif config.method in DIRECT and not config.checkpoint:
+            times = 2 * (config.truncate or total)  # of the network, and of the reference
         return None if each is None else each * times
 
     def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
         """Draw, judge, and what to learn from it; ``reward``, with a minus, is for the log."""
-        config = self.config
-        tuned = Tuned(config, self._chain(), denoiser, self.reference.to(clean.device))
+        method = self.config.method
+        tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
-        paths = config.method == "wdce"
-        rollout = roll(tuned.sampler, denoiser, clean, self.reward, seed, paths=paths)
-        if config.method in ("ddpo", "grpo"):
-            found = policy_losses(tuned, rollout, key)
+        if method in DIRECT:
+            found, rewards = direct_losses(tuned, clean, self.reward, seed, key)
+        elif method == "smc":
+            found, rewards = smc_losses(self.base, tuned, clean, self.reward, seed, key)
+        elif method == "sdpo":
+            found, rollout = sdpo_losses(tuned, clean, self.reward, seed, key)
+            rewards = rollout.rewards
         else:
-            found = weighted_losses(self.base, tuned, rollout, key)
+            paths = method == "wdce"
+            rollout = roll(tuned.sampler, denoiser, clean, self.reward, seed, paths=paths)
+            rewards = rollout.rewards
+            if method in POLICY:
+                found = policy_losses(tuned, rollout, key)
+            elif method == "vidd":
+                found = vidd_losses(tuned, rollout, self.reward, key)
+            else:
+                found = weighted_losses(self.base, tuned, rollout, key)
         some = next(iter(found.values()))
-        return {**found, "reward": -rollout.rewards.to(some)}
+        return {**found, "reward": -rewards.to(some)}
 
     def _chain(self) -> Sampler:
         """The sampler that is tuned.
@@ -194,7 +211,7 @@ def tuning(
             f"train.max_loss_factor is {train.max_loss_factor:g}, but the divergence from the base "
             "model starts at zero and grows by any factor; set it to None"
         )
-    if config.method == "grpo" and train.batch_size % config.group:
+    if config.method in ("grpo", "sdpo", "smc") and train.batch_size % config.group:
         raise ConfigError(
             f"train.batch_size is {train.batch_size}, expected a multiple of tune.group "
             f"({config.group})"
@@ -204,8 +221,11 @@ def tuning(
     reference.eval().requires_grad_(False)
     task = TuneTask(model.task, reference, reward, config)
     task._chain()
-    if config.method in ("wdce", "rwr"):
+    if config.method in WEIGHTED:
         _require_losses(task)
+    if config.method in DIRECT:
+        chain = task._chain()
+        require_differentiable(Tuned(config, chain, reference, reference), reward)
     facts = {
         "name": model.dataset or "samples",
         "split": "samples of the model itself",

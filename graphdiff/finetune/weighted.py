@@ -1,4 +1,4 @@
-r"""Weighted training on the model's own samples: WDCE and RWR.
+r"""Weighted training on samples: WDCE, RWR and distilled SMC.
 
 Samples of the present model, weighted by :math:`w \propto dP^*/dP_\theta`, are samples of the
 target, and the loss that trained the model, weighted by them, trains it on the target. With the
@@ -13,6 +13,10 @@ for continuous components. Its minimum is the denoiser of the target :math:`p_{r
 and near it all weights are equal. ``rwr`` leaves out the ratio (reward-weighted regression): it
 weighs by :math:`e^{r/\alpha}` on the model's own samples, each iteration sharpens the law further,
 and nothing holds it near the base model; stop early.
+
+``smc`` distils particles: populations of the *base* model are steered towards the target
+(:mod:`graphdiff.core.steer`), and the loss is weighted by their weights, times the normaliser of
+their population. What is learnt from does not depend on the network, so it cannot drift.
 """
 
 from __future__ import annotations
@@ -20,12 +24,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from graphdiff.core.errors import RewardError
 from graphdiff.core.rng import Key
-from graphdiff.core.value import repeat
+from graphdiff.core.state import State
+from graphdiff.core.steer import SMC
+from graphdiff.core.value import RewardFunction, repeat, rewards_of
 from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob
 from graphdiff.task import Task
 
-__all__ = ["log_weights", "weighted_losses"]
+__all__ = ["log_weights", "smc_losses", "weighted_losses"]
 
 
 def log_weights(tuned: Tuned, rollout: Rollout) -> Tensor:
@@ -59,11 +66,46 @@ def weighted_losses(task: Task, tuned: Tuned, rollout: Rollout, key: Key) -> dic
         rollout: Chains of the network as it is.
         key: Noise of the losses.
     """
-    log_w = log_weights(tuned, rollout)
-    w, repeats = torch.softmax(log_w, 0) * len(log_w), tuned.config.repeats
+    w = torch.softmax(log_weights(tuned, rollout), 0) * len(rollout.rewards)
+    return _weighted(task, tuned, rollout.final, w, key)
+
+
+def smc_losses(
+    task: Task, tuned: Tuned, template: State, reward: RewardFunction, seed: int, key: Key
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The task's own losses ``[b]`` on weighted particles of the base model, and their rewards.
+
+    Args:
+        task: Whose losses.
+        tuned: What is tuned; a population has ``group`` particles.
+        template: Shapes, masks and ids; populations have those of the first samples.
+        reward: Of finished samples.
+        seed: Of the chains.
+        key: Noise of the losses.
+    """
+    config, b = tuned.config, template.batch_size
+    few = template.select(torch.arange(b // config.group, device=template.device))
+    chain = SMC(tuned.sampler, reward, config.group, config.alpha)
+    with torch.no_grad():
+        found = chain.run(tuned.reference, few, seed=seed)
+    own = torch.log(found.weights.clamp(min=1e-300))
+    w = torch.softmax((found.log_normaliser.unsqueeze(1) + own).flatten(), 0) * b
+    ends = State(found.state.values, found.state.masks, template.ids)
+    rewards = rewards_of(reward, ends)
+    scored = torch.isfinite(rewards)
+    if not bool(scored.any()):
+        raise RewardError(f"none of {b} particles has a reward; the base model makes none with one")
+    w = torch.where(scored, w, 0.0)
+    lowest = rewards[scored].amin()
+    return _weighted(task, tuned, ends, w, key), torch.where(scored, rewards, lowest)
+
+
+def _weighted(task: Task, tuned: Tuned, clean: State, w: Tensor, key: Key) -> dict[str, Tensor]:
+    """Weighted losses ``[b]`` at several noise levels."""
+    repeats = tuned.config.repeats
     found: dict[str, Tensor] = {}
     for k in range(repeats):
-        for name, loss in task.losses(tuned.denoiser, rollout.final, repeat(key, k)).items():
+        for name, loss in task.losses(tuned.denoiser, clean, repeat(key, k)).items():
             term = w.to(loss) * loss / repeats
             found[name] = found[name] + term if name in found else term
     return found
