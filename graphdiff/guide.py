@@ -3,9 +3,11 @@ r"""Guided samples of a model: one setting for every method, without training.
 ========= ========================================================================================
 best      the best of ``particles`` independent samples: what the others must beat
 smc       particles weighted towards :math:`p(x)\,e^{r(x)/\alpha}` (sequential Monte Carlo)
-twisted   the same, with particles that move by a tilted prediction (black-box reward)
+twisted   the same, with particles that move by the tilted prediction of ``gilc``
 svdd      the best of ``particles`` candidates in every step
-gilc      a tilted prediction alone (:class:`graphdiff.core.tilt.PolicyTilt`), no particles
+gilc      a tilted prediction alone, no particles: the gradient of a differentiable reward at
+          relaxed draws, or a policy gradient for a black box (:mod:`graphdiff.core.tilt`)
+gradient  the same by the gradient at the predicted probabilities (differentiable rewards only)
 ========= ========================================================================================
 
 At equal ``particles`` all but ``gilc`` make the same number of network calls; rewards are computed
@@ -20,16 +22,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.steer import SMC, SVDD, BestOf, Tilted
-from graphdiff.core.tilt import PolicyTilt
+from graphdiff.core.tilt import GradientTilt, PolicyTilt
 from graphdiff.core.value import PredictedReward
 
 if TYPE_CHECKING:
+    from graphdiff.core.process import Product
+    from graphdiff.core.sampler import Tilt
     from graphdiff.core.value import RewardFunction
     from graphdiff.task import Chain
 
 __all__ = ["METHODS", "Guide"]
 
-METHODS = ("best", "smc", "twisted", "svdd", "gilc")
+METHODS = ("best", "smc", "twisted", "svdd", "gilc", "gradient")
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Guide:
     """
 
     reward: RewardFunction
-    method: Literal["best", "smc", "twisted", "svdd", "gilc"] = "smc"
+    method: Literal["best", "smc", "twisted", "svdd", "gilc", "gradient"] = "smc"
     particles: int = 8
     alpha: float = 0.1
     draws: int = 0
@@ -72,6 +76,11 @@ class Guide:
                 f"alpha must be positive, found {self.alpha}; only 'svdd' knows 0, the best "
                 "candidate"
             )
+        if self.method == "gradient" and not getattr(self.reward, "differentiable", False):
+            raise ArgumentError(
+                "guidance 'gradient' needs a differentiable reward (an oracle, or your own of "
+                "torch operations on class weights); use 'gilc', which takes a black box"
+            )
         if self.draws < 0 or (self.draws == 1 and self.method in ("twisted", "gilc")):
             raise ArgumentError(
                 f"draws must be 0 or more (2 or more for a tilt), found {self.draws}"
@@ -80,7 +89,7 @@ class Guide:
     @property
     def rows(self) -> int:
         """Chains that run for each sample: memory grows with them."""
-        return 1 if self.method == "gilc" else self.particles
+        return 1 if self.method in ("gilc", "gradient") else self.particles
 
     def chain(self, sampler: Chain) -> Chain:
         """The guided chain.
@@ -100,17 +109,23 @@ class Guide:
         value = PredictedReward(process, self.reward, self.draws)
         if self.method == "svdd":
             return SVDD(sampler, self.reward, self.particles, self.alpha, value)
-        tilt = None
-        if self.method in ("twisted", "gilc"):
-            scale = 1 / self.alpha if self.scale is None else self.scale
-            tilt = PolicyTilt(process, self.reward, scale, self.draws or 8)
-        if self.method == "gilc":
+        tilt = self._tilt(process) if self.method in ("twisted", "gilc", "gradient") else None
+        if self.method in ("gilc", "gradient"):
             assert tilt is not None
             return Tilted(sampler, tilt)
         return SMC(
             sampler, self.reward, self.particles, self.alpha, value, tilt, self.potential,
             self.threshold,
         )  # fmt: skip
+
+    def _tilt(self, process: Product) -> Tilt:
+        """The tilt of the method; by the gradient where the reward has one."""
+        scale = 1 / self.alpha if self.scale is None else self.scale
+        if not getattr(self.reward, "differentiable", False):
+            return PolicyTilt(process, self.reward, scale, self.draws or 8)
+        if self.method == "gradient":
+            return GradientTilt(process, self.reward, scale)
+        return GradientTilt(process, self.reward, scale, self.draws or 4, wrt="logits")
 
     def facts(self) -> dict[str, Any]:
         """All settings as plain values, the reward by its name."""

@@ -249,8 +249,9 @@ class Model:
         """A reward of this model's samples.
 
         Args:
-            *specs: Terms ``[WEIGHT*]NAME[:LOW..HIGH]``; a name is one of ``task.scores()`` or your
-                own function of one item as ``FILE.py:FUNCTION``. A window ``LOW..HIGH`` rewards
+            *specs: Terms ``[WEIGHT*]NAME[:LOW..HIGH]``; a name is one of ``task.scores()``, your
+                own function of one item as ``FILE.py:FUNCTION``, or what ``task.reward_makers()``
+                knows (``oracle:NAME@TARGET`` for sequences). A window ``LOW..HIGH`` rewards
                 values inside it.
             workers: Processes that score, for slow functions.
 
@@ -263,7 +264,14 @@ class Model:
             return self.task.decode(state)[0]
 
         task = self.task
-        return parse_rewards(specs, task.scores(), items, key=task.item_key, workers=workers)
+        return parse_rewards(
+            specs,
+            task.scores(),
+            items,
+            key=task.item_key,
+            workers=workers,
+            makers=task.reward_makers(),
+        )
 
     def decode(self, state: State, info: Mapping[str, Any], *, seed: int) -> Samples:
         """Finished states as samples; ``info`` is what their batch took."""
@@ -318,6 +326,7 @@ class Model:
 
             place = ids[index] - start
             here = {k: pick(k, v, place, n) for k, v in cond.items()}
+            here = self.task.settled(ids[index], sizes[index], seed, **here)
             template = self.task.template(ids[index], sizes[index], pad=bucket.size, **here)
             template = template.to(self.device)
             state = sampler(self.denoiser, template, seed=seed, on_step=report)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphdiff.core.rng import Key
     from graphdiff.core.state import State
     from graphdiff.core.step import Step
+    from graphdiff.finetune.reward import Reward
 
 __all__ = ["Chain", "Data", "Samples", "Task", "task_class", "task_kinds"]
 
@@ -161,6 +162,10 @@ class Task(ABC):
         ``cond`` is what :meth:`template` is given, one value for all samples or one for each.
         """
 
+    def settled(self, ids: Tensor, sizes: Tensor, seed: int, **cond: Any) -> dict[str, Any]:
+        """The conditions of :meth:`template` with what is left to chance drawn from (seed, id)."""
+        return cond
+
     @abstractmethod
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
         """A state of the right shapes, masks and ids; its values are only shapes and dtypes."""
@@ -171,6 +176,10 @@ class Task(ABC):
 
     def scores(self) -> Mapping[str, Callable[[Any], float]]:
         """Scores of an item by name, for ``--reward``; none by default."""
+        return {}
+
+    def reward_makers(self) -> Mapping[str, Callable[[str], Reward]]:
+        """Rewards that are no score of an item, by the prefix of their name; none by default."""
         return {}
 
     def item_key(self, item: Any) -> Hashable | None:
@@ -188,6 +197,10 @@ class Task(ABC):
     @abstractmethod
     def write(self, samples: Samples, out: Path) -> list[Path]:
         """Write the samples in the files users expect (SMILES, GraphML, PNG …); return them."""
+
+    def formats(self) -> Mapping[str, str]:
+        """Files of :meth:`write` that hold every sample, by suffix, for ``--out FILE``."""
+        return {}
 
     @abstractmethod
     def convert(self, samples: Samples, kind: str) -> Sequence[Any]:

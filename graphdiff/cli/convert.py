@@ -43,3 +43,33 @@ def gdss(
         print(
             f"{out}: a {card.kind} model; sample it with: graphdiff sample {out} -n 100 --out DIR"
         )
+
+
+@app.command()
+def mpnn(
+    path: Annotated[Path, typer.Argument(help="ProteinMPNN weights (.pt).")],
+    out: Annotated[Path, typer.Argument(help="Model folder to make.")],
+    decoder: Annotated[
+        str, typer.Option(help="causal (as published) or full (to be trained).")
+    ] = "causal",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """ProteinMPNN (Dauparas et al., 2022): models of full backbones."""
+    import shutil
+
+    from graphdiff.core.errors import ArgumentError
+    from graphdiff.sequence.convert_mpnn import convert
+
+    if decoder not in ("causal", "full"):
+        raise ArgumentError(f"--decoder {decoder!r}: expected causal or full")
+    confirm_out(out, force=force, holds="card.json")
+    if force:
+        shutil.rmtree(out)
+    elif not any(out.iterdir()):
+        out.rmdir()
+    convert(path, out, decoder=decoder)  # type: ignore[arg-type]
+    if as_json:
+        emit({"model": str(out), "kind": "inverse-folding", "decoder": decoder})
+    else:
+        print(f"{out}: an inverse-folding model; give it a backbone with --cond backbone=FILE.pdb")

@@ -47,11 +47,10 @@ def info(name: str, root: Root = None, as_json: Json = False) -> None:
         dataset = load(name, root)
     splits = {split: dataset.fingerprint(split) for split in dataset.splits}
     failures = dataset.card.get("failures", [])
+    kind, sizes = _sizes(dataset)
     facts = {
         "name": dataset.name,
-        "graphs": len(dataset.graphs),
-        "atoms": list(dataset.atoms or ()),
-        "max_nodes": int(dataset.graphs.num_nodes.max()),
+        **sizes,
         "failures": len(failures),
         "splits": splits,
         "card": {key: value for key, value in dataset.card.items() if key != "failures"},
@@ -61,7 +60,7 @@ def info(name: str, root: Root = None, as_json: Json = False) -> None:
         return
     rows = [(key, str(value)) for key, value in facts.items() if key not in ("splits", "card")]
     rows += [
-        (f"split {k}", f"{v['n']} graphs, sha256 {v['sha256'][:16]}") for k, v in splits.items()
+        (f"split {k}", f"{v['n']} {kind}, sha256 {v['sha256'][:16]}") for k, v in splits.items()
     ]
     rows += [(k, " ".join(str(v).split())) for k, v in dataset.card.items() if k != "failures"]
     table(rows, ("field", "value"), name)
@@ -116,13 +115,34 @@ def build(
         dataset = load(name, root, **options)
     failures = dataset.card.get("failures", [])
     if as_json:
-        emit({"name": name, "graphs": len(dataset.graphs), "card": dataset.card})
+        emit({"name": name, **_sizes(dataset)[1], "card": dataset.card})
         return
     for where, reason in failures[:10]:
         note(f"not read: entry {where}: {reason}")
     if name == "lggm":
         _corpus(dataset.card)
-    print(f"{name}: {len(dataset.graphs)} graphs, {len(failures)} entries that cannot be read")
+    kind, sizes = _sizes(dataset)
+    print(f"{name}: {sizes[kind]} {kind}, {len(failures)} entries that cannot be read")
+
+
+def _sizes(dataset: Any) -> tuple[str, dict[str, Any]]:
+    """What a data set holds (graphs or sequences), and how many and how large they are."""
+    from graphdiff.sequence.dataset import SequenceDataset
+
+    if isinstance(dataset, SequenceDataset):
+        s = dataset.sequences
+        known = {k: int((v == v).sum()) for k, v in dataset.values.items()}
+        return "sequences", {
+            "sequences": len(s),
+            "alphabet": s.alphabet.name,
+            "max_length": s.max_length,
+            "values": known,
+        }
+    return "graphs", {
+        "graphs": len(dataset.graphs),
+        "atoms": list(dataset.atoms or ()),
+        "max_nodes": int(dataset.graphs.num_nodes.max()),
+    }
 
 
 def _corpus(card: dict[str, Any]) -> None:

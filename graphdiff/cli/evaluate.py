@@ -23,6 +23,8 @@ from graphdiff.cli.sample import RAW, REQUEST, SAMPLES
 if TYPE_CHECKING:
     from graphdiff.data import Dataset
     from graphdiff.graph.metrics import Report
+    from graphdiff.sequence.dataset import SequenceDataset
+    from graphdiff.sequence.sequences import Sequences
 
 __all__ = ["ReportCommand", "evaluate", "score", "write_report"]
 
@@ -44,7 +46,8 @@ def evaluate(
     samples: Annotated[
         Path,
         typer.Argument(
-            help="Folder of `graphdiff sample` or of edge lists, SMILES, npz, text, GraphML."
+            help="Folder of `graphdiff sample`, or a file or folder of edge lists, SMILES, npz, "
+            "text, GraphML, FASTA."
         ),
     ],
     dataset: Annotated[
@@ -55,6 +58,10 @@ def evaluate(
     pgd: Annotated[
         bool, typer.Option("--pgd", help="Add the cross-fitted classifier score, too.")
     ] = False,
+    motifs: Annotated[
+        Path | None,
+        typer.Option("--motifs", help="Motifs of MEME or JASPAR to count in sequences, too."),
+    ] = None,
     report: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +85,8 @@ def evaluate(
 
         raise ArgumentError(f"{samples} does not say what to compare with; give --dataset NAME")
     reference = load(name, root)
-    result = score(raw, reference, pgd=pgd, quiet=as_json)
+    raw = with_alphabet(raw, reference)
+    result = score(raw, reference, pgd=pgd, motifs=motifs, quiet=as_json)
     if about.get("request", {}).get("keep"):
         result = result.by_construction(("validity", "vun"))
     facts = summary(result, reference, about, len(raw))
@@ -95,15 +103,17 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
     """Samples and what is known about them.
 
     Returns:
-        :class:`~graphdiff.data.Graphs` or a list of SMILES, and the content of ``samples.json``.
+        :class:`~graphdiff.data.Graphs`, a list of SMILES, or
+        :class:`~graphdiff.sequence.sequences.Sequences`, and the content of ``samples.json``.
 
     Raises:
         DataError: There is no such file, it is empty, or it is no file of samples (see
-            :mod:`graphdiff.graph.read_samples`).
+            :mod:`graphdiff.graph.read_samples` and :mod:`graphdiff.sequence.read_samples`).
     """
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
     from graphdiff.graph.read_samples import read_samples as read_foreign
+    from graphdiff.sequence.read_samples import holds_sequences, read_sequences
 
     about_file = path / SAMPLES
     if not about_file.is_file():
@@ -111,22 +121,90 @@ def read_samples(path: Path) -> tuple[Any, dict[str, Any]]:
             raise DataError(
                 f"{path} holds no {SAMPLES}: its sampling was not finished; run that command again"
             )
-        return _not_empty(read_foreign(path), path), {}
+        read = read_sequences if holds_sequences(path) else read_foreign
+        return _not_empty(read(path), path), {}
     try:
         about = json.loads(about_file.read_text("utf-8"))
     except ValueError as error:
         raise DataError(f"{about_file} is damaged ({error}); sample again") from error
-    return _not_empty(Graphs.load(path / RAW), path), about
+    raw = path / RAW
+    return _not_empty((read_sequences if holds_sequences(raw) else Graphs.load)(raw), path), about
 
 
-def score(raw: Any, reference: Dataset, *, pgd: bool = False, quiet: bool = False) -> Report:
-    """Molecule metrics for a data set of molecules, the profile of the set for any other.
+def with_alphabet(raw: Any, reference: Dataset | SequenceDataset) -> Any:
+    """Samples as they are; sequences read with the alphabet of the data set.
 
-    ``pgd`` adds the classifier score (:mod:`graphdiff.graph.metrics.classifier`).
+    A FASTA file does not say what it holds, so what looks like DNA may be a protein.
 
     Raises:
-        DataError: The samples are no graphs, or SMILES meet a data set without molecules.
+        DataError: A letter is none of that alphabet.
     """
+    from graphdiff.sequence.dataset import SequenceDataset
+    from graphdiff.sequence.sequences import Sequences
+
+    if not isinstance(raw, Sequences) or not isinstance(reference, SequenceDataset):
+        return raw
+    letters = reference.sequences.alphabet
+    return raw if raw.alphabet == letters else Sequences.from_strings(raw.strings(), letters)
+
+
+def score(
+    raw: Any,
+    reference: Dataset | SequenceDataset,
+    *,
+    pgd: bool = False,
+    motifs: Path | None = None,
+    quiet: bool = False,
+) -> Report:
+    """Molecule metrics for molecules, sequence metrics for sequences, else the set's profile.
+
+    ``pgd`` adds the classifier score (:mod:`graphdiff.graph.metrics.classifier`) to graphs,
+    ``motifs`` a file of motifs the motif correlation to sequences.
+
+    Raises:
+        DataError: The samples are of another kind than the data set.
+        ArgumentError: An option does not fit the kind of data.
+    """
+    from graphdiff.core.errors import ArgumentError, DataError
+    from graphdiff.sequence.dataset import SequenceDataset
+    from graphdiff.sequence.sequences import Sequences
+
+    if isinstance(reference, SequenceDataset):
+        if not isinstance(raw, Sequences):
+            raise DataError(
+                f"data set {reference.name!r} holds sequences, but the samples are graphs or "
+                "molecules; choose another data set, or give a FASTA file"
+            )
+        if pgd:
+            raise ArgumentError("--pgd scores graphs; leave it out for sequences")
+        return _score_sequences(raw, reference, motifs, quiet)
+    if isinstance(raw, Sequences):
+        raise DataError(
+            f"data set {reference.name!r} holds graphs, but the samples are sequences; choose a "
+            "data set of sequences, or the path of a FASTA file"
+        )
+    if motifs is not None:
+        raise ArgumentError("--motifs counts motifs of sequences; leave it out for graphs")
+    return _score_graphs(raw, reference, pgd, quiet)
+
+
+def _score_sequences(
+    raw: Sequences, reference: SequenceDataset, motifs: Path | None, quiet: bool
+) -> Report:
+    from graphdiff.sequence.metrics.evaluate import evaluate_sequences
+    from graphdiff.sequence.metrics.motifs import read_motifs
+
+    found = None if motifs is None else read_motifs(motifs)
+    with progress_bar("scoring", quiet=quiet) as update:
+        return evaluate_sequences(
+            raw,
+            reference,
+            motifs=found,
+            progress=lambda stage, share: update(round(1000 * share), 1000),
+        )
+
+
+def _score_graphs(raw: Any, reference: Dataset, pgd: bool, quiet: bool) -> Report:
     from graphdiff.core.errors import DataError
     from graphdiff.data import Graphs
     from graphdiff.graph.aromatic import has_aromatic, to_smiles_list
@@ -154,7 +232,9 @@ def score(raw: Any, reference: Dataset, *, pgd: bool = False, quiet: bool = Fals
         return evaluate_dataset(raw, reference, progress=tell, **more)
 
 
-def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -> dict[str, Any]:
+def summary(
+    result: Report, reference: Dataset | SequenceDataset, about: dict[str, Any], n: int
+) -> dict[str, Any]:
     """What ``metrics.json`` holds: every metric by name, and where the samples come from."""
     return {
         "n": n,
@@ -166,11 +246,19 @@ def summary(result: Report, reference: Dataset, about: dict[str, Any], n: int) -
 
 
 def write_report(
-    path: Path, raw: Any, reference: Dataset, result: Report, facts: dict[str, Any]
+    path: Path,
+    raw: Any,
+    reference: Dataset | SequenceDataset,
+    result: Report,
+    facts: dict[str, Any],
 ) -> Path:
-    """One HTML page: see :mod:`graphdiff.graph.metrics.page`."""
+    """One HTML page: :mod:`graphdiff.graph.metrics.page`, :mod:`graphdiff.sequence.page`."""
     from graphdiff.graph.metrics.page import write_page
+    from graphdiff.sequence.dataset import SequenceDataset
+    from graphdiff.sequence.page import write_sequence_page
 
+    if isinstance(reference, SequenceDataset):
+        return write_sequence_page(path, raw, reference, result, facts)
     return write_page(path, raw, reference, result, facts)
 
 

@@ -25,7 +25,9 @@ def finetune(
         list[str],
         typer.Option(help="[WEIGHT*]NAME[:LOW..HIGH], or FILE.py:FUNCTION; repeatable (a sum)."),
     ],
-    method: Annotated[str, typer.Option(help="wdce, ddpo, grpo or rwr.")] = "wdce",
+    method: Annotated[
+        str, typer.Option(help="wdce, ddpo, grpo, smc, sdpo, vidd, rwr, drakes, draft …")
+    ] = "wdce",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Setting, e.g. tune.alpha=0.05 or train.steps=500; repeatable."),

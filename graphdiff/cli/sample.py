@@ -47,7 +47,10 @@ RAW = "samples.npz"
 
 def sample(
     model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the samples.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="Folder for the samples, or one file (x.smi, x.fasta …)."),
+    ],
     n: Annotated[int | None, typer.Option("-n", "--number", help="How many samples.")] = None,
     seed: Annotated[int, typer.Option(help="Other seeds give other samples.")] = 0,
     start: Annotated[int, typer.Option(help="First sample id (shards of one big request).")] = 0,
@@ -69,7 +72,8 @@ def sample(
         float | None, typer.Option(help="How closely to follow the condition; 1 is the model's.")
     ] = None,
     guide: Annotated[
-        str | None, typer.Option(help="Guide by --reward: best, smc, twisted, svdd or gilc.")
+        str | None,
+        typer.Option(help="Guidance: best, smc, twisted, svdd, gilc, gradient."),
     ] = None,
     reward: Annotated[
         list[str] | None,
@@ -100,9 +104,10 @@ def sample(
     given = {**_pairs(cond, "--cond"), **{k: v for k, v in words.items() if v is not None}}
     if unknown := loaded.task.unknown_words(prompt or ""):
         note(f"the model does not know {', '.join(unknown)}: these words change nothing")
+    single = _single_file(loaded, out, force)
     summary = draw_samples(
         loaded,
-        out,
+        out if single is None else out.with_name(f".{out.name}.run"),
         count,
         seed=seed,
         start=start,
@@ -114,6 +119,8 @@ def sample(
         force=force,
         quiet=as_json,
     )
+    if single is not None:
+        summary = _keep_file(summary, out, single)
     if as_json:
         emit(summary)
     else:
@@ -211,6 +218,46 @@ def _finish(
     shutil.rmtree(out / PARTS, ignore_errors=True)
     (out / REQUEST).unlink(missing_ok=True)
     return {**summary, "files": [str(path) for path in files]}
+
+
+# --- one file instead of a folder ---------------------------------------------------------------
+
+FILES = (".smi", ".sdf", ".fasta", ".fa", ".fna", ".faa", ".graphml", ".npz", ".png", ".csv")
+
+
+def _single_file(model: Model, out: Path, force: bool) -> str | None:
+    """Name of the file that ``out`` asks for; None if it is a folder.
+
+    Raises:
+        ArgumentError: The model writes no such file.
+        DataError: It is there already.
+    """
+    from graphdiff.core.errors import ArgumentError, DataError
+
+    formats = model.task.formats()
+    if out.is_dir() or out.suffix not in (*FILES, *formats):
+        return None
+    if out.suffix not in formats:
+        known = ", ".join(formats) or "none"
+        raise ArgumentError(
+            f"--out {out}: a model of kind {model.task.kind!r} writes no {out.suffix} file, but "
+            f"{known}; or give a folder"
+        )
+    if out.exists() and not force:
+        raise DataError(f"{out} exists already; choose another --out, or replace it with --force")
+    return formats[out.suffix]
+
+
+def _keep_file(summary: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
+    """Move the file and ``samples.json`` (as ``OUT.json``) out of the folder of the run."""
+    folder = out.with_name(f".{out.name}.run")
+    about = out.with_name(f"{out.name}.json")
+    (folder / name).replace(out)
+    (folder / SAMPLES).replace(about)
+    pictures = [Path(f) for f in summary["files"] if f.endswith(".png")]
+    kept = [path.replace(out.with_name(path.name)) for path in pictures]
+    shutil.rmtree(folder, ignore_errors=True)
+    return {**summary, "files": [str(out), str(about), *map(str, kept)]}
 
 
 # --- parts: one file per batch ------------------------------------------------------------------

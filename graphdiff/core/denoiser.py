@@ -277,7 +277,7 @@ class Subs(Parametrization):
         classes = torch.arange(hidden + 1, device=out.device)
         logits = torch.log_softmax(out.masked_fill(classes == hidden, never), dim=-1)
         token = x_t.unsqueeze(-1)
-        carried = torch.where(classes == token, 0.0, never).to(logits.dtype)
+        carried = torch.full_like(logits, never).masked_fill(classes == token, 0.0)
         return torch.where(token == hidden, logits, carried)
 
     def target(self, process: Process, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

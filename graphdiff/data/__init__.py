@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from graphdiff.data.dataset import Dataset
 from graphdiff.data.graphs import Graphs
-from graphdiff.data.registry import load, names
+from graphdiff.data.registry import load, load_sequences, names
 
-__all__ = ["Dataset", "Graphs", "load", "names"]
+__all__ = ["Dataset", "Graphs", "load", "load_sequences", "names"]

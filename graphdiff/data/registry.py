@@ -1,19 +1,26 @@
-"""Names of data sets and the loaders behind them; loaders are imported when first used."""
+"""Names of data sets and the loaders behind them; loaders are imported when first used.
+
+A data set holds graphs (:class:`graphdiff.data.Dataset`) or sequences
+(:class:`graphdiff.sequence.dataset.SequenceDataset`).
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.data.dataset import Dataset
 
-__all__ = ["load", "names"]
+if TYPE_CHECKING:
+    from graphdiff.sequence.dataset import SequenceDataset
+
+__all__ = ["load", "load_sequences", "names", "sequence_names"]
 
 _GENERIC = "graphdiff.data.generic:load_generic"
 _OWN = "graphdiff.data.own:load_own"
+_OWN_SEQUENCES = "graphdiff.sequence.own:load_own_sequences"
 _LOADERS = {
     "qm9": "graphdiff.data.qm9:load_qm9",
     "zinc250k": "graphdiff.data.molecular:load_zinc250k",
@@ -28,14 +35,34 @@ _LOADERS = {
     "comm20": _GENERIC,
     "lggm": "graphdiff.data.corpus.loader:load_lggm",
 }
+_SEQUENCES = {
+    "yeast-promoter": "graphdiff.sequence.datasets:load_yeast_promoter",
+    "tfbind8": "graphdiff.sequence.datasets:load_tfbind8",
+    "aav": "graphdiff.sequence.datasets:load_aav",
+}
+_ALL = {**_LOADERS, **_SEQUENCES}
 
 
 def names() -> tuple[str, ...]:
     """All names that :func:`load` knows."""
-    return tuple(_LOADERS)
+    return tuple(_ALL)
 
 
-def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+def sequence_names() -> tuple[str, ...]:
+    """Those of :func:`names` that hold sequences."""
+    return tuple(_SEQUENCES)
+
+
+def _loader(name: str) -> str:
+    """Where the loader of a name or path is."""
+    if name in _ALL:
+        return _ALL[name]
+    from graphdiff.sequence.fasta import fasta_files
+
+    return _OWN_SEQUENCES if fasta_files(Path(name).expanduser()) else _OWN
+
+
+def load(name: str, root: str | Path | None = None, **options: Any) -> Any:
     """Loads a data set by name.
 
     Files are searched in ``root``, else in ``$GRAPHDIFF_DATA``, the checkout's ``datasets/`` and
@@ -43,26 +70,45 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
 
     Args:
         name: One of :func:`names`, or the path of your own file or folder, see
-            :mod:`graphdiff.data.own`.
+            :mod:`graphdiff.data.own` and, for FASTA, :mod:`graphdiff.sequence.own`.
         root: Folder to look into instead of the search path.
         **options: Options of the loader, see its docstring.
 
     Returns:
-        The graphs, their published splits, and the data card.
+        The graphs (:class:`~graphdiff.data.Dataset`) or sequences
+        (:class:`~graphdiff.sequence.dataset.SequenceDataset`), their splits, and the data card.
 
     Raises:
         ArgumentError: If the name is unknown.
         DataError: If files are missing, damaged, or have a wrong checksum.
     """
-    if name not in _LOADERS and not Path(name).expanduser().exists():
+    if name not in _ALL and not Path(name).expanduser().exists():
         raise ArgumentError(
-            f"unknown data set {name!r}: it is no file or folder, and none of {', '.join(_LOADERS)}"
+            f"unknown data set {name!r}: it is no file or folder, and none of {', '.join(_ALL)}"
         )
-    module, function = _LOADERS.get(name, _OWN).split(":")
+    module, function = _loader(name).split(":")
     loader = getattr(import_module(module), function)
     known = [p for p in signature(loader).parameters if p not in ("name", "root")]
     for option in options:
         if option not in known:
             raise ArgumentError(f"{name} has no option {option!r}: it takes {', '.join(known)}")
-    result: Dataset = loader(name, root, **options)
-    return result
+    return loader(name, root, **options)
+
+
+def load_sequences(name: str, root: str | Path | None = None, **options: Any) -> SequenceDataset:
+    """As :func:`load`, for what must hold sequences.
+
+    Raises:
+        ArgumentError: If the name is unknown or the set holds graphs.
+    """
+    from graphdiff.sequence.dataset import SequenceDataset
+
+    if name in _LOADERS:
+        raise ArgumentError(
+            f"data set {name!r} holds graphs, not sequences: choose {', '.join(_SEQUENCES)}, or "
+            "the path of a FASTA file"
+        )
+    found = load(name, root, **options)
+    if not isinstance(found, SequenceDataset):
+        raise ArgumentError(f"{name} holds graphs or molecules, not sequences: give a FASTA file")
+    return found

@@ -39,6 +39,10 @@ class TuneConfig:
         kl: Divergence that a direct method pays for: ``"path"`` (default of ``"drakes"``),
             ``"drakes-release"`` or ``"none"`` (default of the others).
         straight_through: Whether relaxed draws are one-hot with the gradient of soft ones, or soft.
+        min_distinct: The tuning stops if fewer than this share of a batch's samples are different:
+            it has collapsed. 0 never stops.
+        max_kl: The tuning stops if chains are further than this from the base model, nats, on
+            average over a batch; for ``"ddpo"``, ``"grpo"`` and ``"drakes"`` with path divergence.
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
     """
@@ -67,6 +71,8 @@ class TuneConfig:
     kl: Literal["path", "drakes-release", "none"] | None = None
     straight_through: bool = True
     checkpoint: bool = False
+    min_distinct: float = 0.25
+    max_kl: float | None = None
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")
@@ -77,6 +83,11 @@ class TuneConfig:
         self._require("repeats", self.repeats >= 1, "at least 1")
         self._require("truncate", self.truncate >= 0, "0 (all), or at least 1")
         self._require("temperature", self.temperature >= 0, "at least 0")
+        self._require("min_distinct", 0 <= self.min_distinct <= 1, "between 0 and 1")
+        self._require("max_kl", self.max_kl is None or self.max_kl > 0, "positive")
+        pays = self.method in POLICY or (self.method == "drakes" and self.kl in (None, "path"))
+        expected = "None: only ddpo, grpo and drakes with its path divergence measure it"
+        self._require("max_kl", self.max_kl is None or pays, expected)
         kinds = (None, "path", "drakes-release", "none")
         self._require("kl", self.kl in kinds, "path, drakes-release or none")
 

@@ -47,7 +47,7 @@ from graphdiff.core.categorical import Absorbing
 from graphdiff.core.errors import ConfigError, RewardError
 from graphdiff.core.program import Carry
 from graphdiff.core.rng import Key
-from graphdiff.core.soft import SoftStep, soften, step_at
+from graphdiff.core.soft import SoftStep, harden, soften, step_at
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, repeat
 from graphdiff.finetune.config import DIRECT
@@ -82,8 +82,8 @@ def require_differentiable(tuned: Tuned, reward: RewardFunction) -> None:
 
 def direct_losses(
     tuned: Tuned, template: State, reward: RewardFunction, seed: int, key: Key
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Losses ``[b]`` whose sum has the gradient of ``-J``, and the rewards ``[b]``, float64.
+) -> tuple[dict[str, Tensor], Tensor, State]:
+    """Losses ``[b]`` whose sum has the gradient of ``-J``; rewards ``[b]``, float64; the samples.
 
     Args:
         tuned: What is tuned.
@@ -117,7 +117,8 @@ def direct_losses(
             pull = pull + chain.early(states)
         losses["kl"] = tuned.config.alpha * pull
     lowest = found.detach()[scored].amin()
-    return losses, torch.where(scored, found.detach(), lowest)
+    rewards = torch.where(scored, found.detach(), lowest)
+    return losses, rewards, harden(tuned.sampler.process, ends[0])
 
 
 @dataclass(frozen=True)

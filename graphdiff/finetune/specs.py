@@ -1,4 +1,8 @@
-"""Rewards as they are written: ``[WEIGHT*]NAME[:LOW..HIGH]``, or ``FILE.py:FUNCTION``."""
+"""Rewards as they are written: ``[WEIGHT*]NAME[:LOW..HIGH]``.
+
+A name is that of a score, ``FILE.py:FUNCTION``, or ``PREFIX:TEXT`` for what a task makes itself
+(``oracle:NAME@TARGET`` for sequences).
+"""
 
 from __future__ import annotations
 
@@ -77,6 +81,7 @@ def parse_rewards(
     *,
     key: Callable[[Any], Hashable | None] | None = None,
     workers: int = 0,
+    makers: Mapping[str, Callable[[str], Reward]] | None = None,
 ) -> Reward:
     """The sum of ``[WEIGHT*]NAME[:LOW..HIGH]``; a name is known, or ``FILE.py:FUNCTION``.
 
@@ -86,13 +91,14 @@ def parse_rewards(
         decode: Finished states to items.
         key: What equal items share.
         workers: Processes that score.
+        makers: Rewards that are no score of an item, by the prefix of their name.
 
     Raises:
         ArgumentError: A term is malformed or unknown; it is named, with what is known.
     """
     if not specs:
         raise ArgumentError("no reward is named; name one, for example 'qed'")
-    parts = [_term(spec, scores, decode, key, workers) for spec in specs]
+    parts = [_term(spec, scores, decode, key, workers, makers or {}) for spec in specs]
     return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else Sum(tuple(parts))
 
 
@@ -102,14 +108,21 @@ def _term(
     decode: Callable[[State], Sequence[Any]],
     key: Callable[[Any], Hashable | None] | None,
     workers: int,
+    makers: Mapping[str, Callable[[str], Reward]],
 ) -> tuple[float, Reward]:
     star, name = spec.rpartition("*")[::2]
     weight = _number(star, spec) if star else 1.0
     head, colon, tail = name.rpartition(":")
     window: tuple[float, float] | None = None
-    if colon and ".." in tail:
+    # ``..`` in the path of an oracle is no window.
+    path = name.partition(":")[0] in makers and "/" in tail
+    if colon and ".." in tail and not path:
         low, high = tail.split("..", 1)
         window, name = (_number(low, spec, -math.inf), _number(high, spec, math.inf)), head
+    prefix, _, rest = name.partition(":")
+    if prefix in makers and name not in scores:
+        made = makers[prefix](rest)
+        return weight, made if window is None else Window(made, *window)
     if name in scores:
         score: Score = scores[name]
     elif ":" in name:
@@ -118,7 +131,8 @@ def _term(
     else:
         raise ArgumentError(
             f"unknown reward {name!r} in {spec!r}: this model knows "
-            f"{', '.join(sorted(scores)) or 'none'}; or give your own as FILE.py:FUNCTION"
+            f"{', '.join([*sorted(scores), *(f'{p}:NAME' for p in makers)]) or 'none'}; or give "
+            "your own as FILE.py:FUNCTION"
         )
     reward: Reward = ItemReward(decode, score, name, key, workers)
     return weight, reward if window is None else Window(reward, *window)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from graphdiff.core.denoiser import Denoiser
-from graphdiff.core.errors import ArgumentError, ConfigError
+from graphdiff.core.errors import ArgumentError, ConfigError, TrainingError
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
@@ -129,16 +129,16 @@ class TuneTask(Task):
         tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
         if method in DIRECT:
-            found, rewards = direct_losses(tuned, clean, self.reward, seed, key)
+            found, rewards, ends = direct_losses(tuned, clean, self.reward, seed, key)
         elif method == "smc":
-            found, rewards = smc_losses(self.base, tuned, clean, self.reward, seed, key)
+            found, rewards, ends = smc_losses(self.base, tuned, clean, self.reward, seed, key)
         elif method == "sdpo":
             found, rollout = sdpo_losses(tuned, clean, self.reward, seed, key)
-            rewards = rollout.rewards
+            rewards, ends = rollout.rewards, rollout.final
         else:
             paths = method == "wdce"
             rollout = roll(tuned.sampler, denoiser, clean, self.reward, seed, paths=paths)
-            rewards = rollout.rewards
+            rewards, ends = rollout.rewards, rollout.final
             if method in POLICY:
                 found = policy_losses(tuned, rollout, key)
             elif method == "vidd":
@@ -146,7 +146,34 @@ class TuneTask(Task):
             else:
                 found = weighted_losses(self.base, tuned, rollout, key)
         some = next(iter(found.values()))
+        self._watch(found, ends)
         return {**found, "reward": -rewards.to(some)}
+
+    def _watch(self, found: Mapping[str, Tensor], ends: State) -> None:
+        """Stop a tuning that has collapsed or has gone too far.
+
+        Raises:
+            TrainingError: What happened, and what to do.
+        """
+        config, b = self.config, ends.batch_size
+        rows = [ends[name].detach().flatten(1) for name in self._chain().process.parts]
+        if all(not row.is_floating_point() for row in rows):
+            share = len(torch.unique(torch.cat(rows, 1), dim=0)) / b
+            if share < config.min_distinct and b >= 8:
+                raise TrainingError(
+                    f"only {share:.0%} of the samples of a batch are different "
+                    f"(tune.min_distinct {config.min_distinct:g}): the tuning has collapsed; take "
+                    "the last checkpoint, or start again with a larger tune.alpha or a lower "
+                    "train.lr"
+                )
+        if config.max_kl is not None:
+            far = float(found["kl"].detach().mean()) / config.alpha
+            if far > config.max_kl:
+                raise TrainingError(
+                    f"the chains are {far:.2f} nats from the base model (tune.max_kl "
+                    f"{config.max_kl:g}); take the last checkpoint, or start again with a larger "
+                    "tune.alpha"
+                )
 
     def _chain(self) -> Sampler:
         """The sampler that is tuned.
@@ -166,6 +193,10 @@ class TuneTask(Task):
     def sizes(self, ids: Tensor, seed: int, **cond: Any) -> Tensor:
         """Those of the base."""
         return self.base.sizes(ids, seed, **cond)
+
+    def settled(self, ids: Tensor, sizes: Tensor, seed: int, **cond: Any) -> dict[str, Any]:
+        """As the base."""
+        return self.base.settled(ids, sizes, seed, **cond)
 
     def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> State:
         """That of the base."""

@@ -195,6 +195,11 @@ class GraphTask(Task):
         return self._output.write(samples, out)
 
     @final
+    def formats(self) -> Mapping[str, str]:
+        """Files that hold every sample, by suffix."""
+        return self._output.formats()
+
+    @final
     def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
         """Raw samples as ``"rdkit"``, ``"smiles"``, ``"networkx"``, ``"pyg"``, ``"dgl"`` …."""
         return self._output.convert(samples, kind)

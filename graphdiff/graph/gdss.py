@@ -303,6 +303,10 @@ class GDSSTask(Task):
         """``samples.smi``, ``samples.sdf`` or ``samples.graphml``, and the raw ``samples.npz``."""
         return self._output.write(samples, out)
 
+    def formats(self) -> Mapping[str, str]:
+        """Files that hold every sample, by suffix."""
+        return self._output.formats()
+
     def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
         """Raw samples as ``"rdkit"``, ``"smiles"``, ``"networkx"``, ``"pyg"``, ``"dgl"`` …."""
         return self._output.convert(samples, kind)

@@ -99,7 +99,7 @@ class CorpusGraphs(Data):
             "counts": data.counts,
             "folder": data.folder or None,
         }
-        return cls.of(load("lggm", root, **options), data)  # type: ignore[arg-type]
+        return cls.of(load("lggm", root, **options), data)
 
     @classmethod
     def of(cls, corpus: Corpus, data: CorpusData) -> CorpusGraphs:

@@ -68,6 +68,11 @@ class GraphOutput:
         files += self._molecules(samples, out) if self.atoms else self._graphs(samples, out)
         return files
 
+    def formats(self) -> Mapping[str, str]:
+        """Files that hold every sample, by suffix."""
+        own = (".smi", ".sdf") if self.atoms else (".graphml",)
+        return {suffix: f"samples{suffix}" for suffix in (*own, ".npz")}
+
     def _molecules(self, samples: Samples, out: Path) -> list[Path]:
         from rdkit import Chem
 

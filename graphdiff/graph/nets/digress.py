@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from graphdiff.graph.nets.features import cycles, rrwp, spectrum
+from graphdiff.graph.nets.weights import bond_weights, class_weights
 
 __all__ = ["DigressNetwork"]
 
@@ -187,8 +187,8 @@ class DigressNetwork(nn.Module):
         node = mask.unsqueeze(-1).to(dtype)
         away = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
         pair = (mask[:, :, None] & mask[:, None, :] & away).unsqueeze(-1).to(dtype)
-        kinds = functional.one_hot(adj, self.edges).to(dtype) * pair
-        atoms = functional.one_hot(values["x"], self.nodes).to(dtype) if self.classes else node
+        kinds = class_weights(adj, self.edges, 3, dtype) * pair
+        atoms = class_weights(values["x"], self.nodes, 2, dtype) if self.classes else node
         more_x, more_e, more_y = self._features(adj, mask, dtype)
         x = self.in_x(torch.cat([atoms, kinds.sum(2), *more_x], -1)) * node
         e = self.in_e(torch.cat([kinds, *more_e], -1))
@@ -208,7 +208,7 @@ class DigressNetwork(nn.Module):
         """Structural features of nodes, pairs and the graph."""
         if self.features == "none":
             return [], [], []
-        bonded = ((adj > 0) & (adj < self.bonds)).to(dtype)
+        bonded = bond_weights(adj, self.bonds, dtype)
         size = mask.sum(1, keepdim=True).to(dtype) / self.largest
         if self.features == "rrwp":
             walks = rrwp(bonded, self.steps) * mask[:, :, None, None]
@@ -217,5 +217,5 @@ class DigressNetwork(nn.Module):
         own, whole = (v.div(10).clamp(max=1) for v in cycles(bonded))
         if self.features == "cycles":
             return [own], [], [size, whole]
-        near, far = spectrum(bonded, mask)
+        near, far = spectrum(bonded.detach(), mask)  # eigenvectors have no usable derivative
         return [own, near], [], [size, whole, far]

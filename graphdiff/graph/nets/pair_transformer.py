@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from graphdiff.graph.nets.features import cycles, rrwp_pairs
 from graphdiff.graph.nets.half import attend, between, incident, pair_ends, square, to_full, to_half
+from graphdiff.graph.nets.weights import bond_weights, class_weights
 
 __all__ = ["PairTransformer", "clock_features"]
 
@@ -204,7 +205,8 @@ class PairTransformer(nn.Module):
         """Logits ``x [b, n, nodes]`` and ``adj [b, n, n, edges]``.
 
         Args:
-            values: Classes ``x`` int64 ``[b, n]`` (if nodes have classes), ``adj`` ``[b, n, n]``.
+            values: Classes ``x`` int64 ``[b, n]`` (if nodes have classes), ``adj`` ``[b, n, n]``;
+                or their weights, with one axis more.
             label: Clock ``[b]``.
             masks: Node mask ``adj [b, n]``; none if nothing is padded.
             cond: Condition vectors ``[b, cond]``, or None.
@@ -227,14 +229,14 @@ class PairTransformer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The three streams from classes and structural features."""
         adj, n = values["adj"], shape.n
-        kinds = functional.one_hot(to_half(adj), self.edges).to(label.dtype) * shape.pair
+        kinds = class_weights(to_half(adj), self.edges, 2, label.dtype) * shape.pair
         degrees = incident(kinds, n)
-        bonded = ((adj > 0) & (adj < self.bonds)).to(label.dtype)
+        bonded = bond_weights(adj, self.bonds, label.dtype)
         returns, walks = rrwp_pairs(bonded, self.steps)
         nodes, graph = [degrees / 4, returns], [clock_features(label, self.clock)]
         graph += [shape.nodes / self.largest, kinds.sum(1) / shape.nodes]
         if self.nodes:
-            nodes.append(functional.one_hot(values["x"], self.nodes).to(label.dtype))
+            nodes.append(class_weights(values["x"], self.nodes, 2, label.dtype))
         if self.count_cycles:
             own, whole = cycles(bonded)
             nodes.append(torch.log1p(own))

@@ -1,0 +1,1 @@
+"""Diffusion on biological sequences: DNA, RNA, proteins."""
