@@ -49,9 +49,6 @@ GUIDED = {
 TUNED: Mapping[str, dict[str, Any]] = {
     "drakes": {"method": "drakes", "truncate": 10, "picked": 6},
     "drakes without kl": {"method": "drakes", "truncate": 10, "kl": "none"},
-    "drakes, published relaxation": {
-        "method": "drakes", "truncate": 10, "picked": 6, "temperature": 1.0,
-    },
     "ddpo": {"method": "ddpo", "picked": 8},
     "grpo": {"method": "grpo", "picked": 8, "group": 8, "alpha": 0.2},
     "wdce": {"method": "wdce", "repeats": 4},
@@ -182,7 +179,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     """All methods; rows that are in the work folder already are not measured again."""
     folder = out if quick else _work()
     lab, rows = Lab(quick, folder), []
-    n, few = (16, 8) if quick else (640, 64)
+    n, few = (16, 8) if quick else (640, 48)
     makers: dict[str, Any] = {"pretrained": lambda: lab.row("pretrained", lab.base, None, n)}
     for name in ("train", "top 1 %"):
         makers[f"natural: {name}"] = lambda name=name: _natural(lab, name, n)
@@ -243,7 +240,7 @@ def _tuned(lab: Lab, name: str, settings: dict[str, Any], n: int) -> dict[str, A
     place = lab.folder / f"tuned-{name.replace(' ', '-').replace(',', '')}"
     config = TuneConfig(**{"alpha": ALPHA, "steps": STEPS, **settings})
     train = TrainConfig(
-        steps=2 if lab.quick else 80, batch_size=32, lr=5e-4, lr_schedule="cosine", lr_final=0.05,
+        steps=2 if lab.quick else 60, batch_size=32, lr=5e-4, lr_schedule="cosine", lr_final=0.05,
         warmup_steps=5, clip=1.0, ema=0.9, max_loss_factor=None, checkpoint_every=40, log_every=10,
     )  # fmt: skip
     task, data = tuning(lab.base, lab.base.reward(REWARD), config, train)

@@ -136,7 +136,7 @@ def _landscapes(quick: bool) -> list[Landscape]:
     words = Words()
     torch.manual_seed(0)
     net, law = WordNet(words), markov_law(words)
-    net.fit(law, 100 if quick else 1500)
+    net.fit(law, 100 if quick else 1000)
     base = words.law(net, STEPS)
     _say(f"base model: TV {float((base - law).abs().sum() / 2):.3f} from the law it was fitted to")
     found = []
@@ -158,9 +158,9 @@ def _row(
 def _network(land: Landscape, quick: bool) -> dict[str, Any]:
     """The base network trained on the target itself."""
     net, began = copy.deepcopy(land.net), time.process_time()
-    net.fit(land.target, 20 if quick else 1000)
+    net.fit(land.target, 20 if quick else 600)
     law = land.words.law(net, STEPS)
-    return _row(land, "network", law, 1000, time.process_time() - began)
+    return _row(land, "network", law, 600, time.process_time() - began)
 
 
 def _settings(method: str) -> tuple[Any, int, float]:
@@ -168,21 +168,21 @@ def _settings(method: str) -> tuple[Any, int, float]:
     from graphdiff.finetune.config import TuneConfig
 
     made: Mapping[str, tuple[Any, int, float]] = {
-        "ddpo": (TuneConfig("ddpo", ALPHA, picked=8), 300, 2e-3),
-        "wdce": (TuneConfig("wdce", ALPHA, repeats=4), 300, 2e-3),
-        "drakes": (TuneConfig("drakes", ALPHA, truncate=0, picked=0), 150, 1e-3),
+        "ddpo": (TuneConfig("ddpo", ALPHA, picked=8), 150, 2e-3),
+        "wdce": (TuneConfig("wdce", ALPHA, repeats=4), 150, 2e-3),
+        "drakes": (TuneConfig("drakes", ALPHA, truncate=0, picked=0), 80, 2e-3),
         "drakes-release": (
             TuneConfig(
                 "drakes", ALPHA, temperature=1.0, kl="drakes-release", truncate=0, picked=0
             ),
-            150, 1e-3,
+            80, 2e-3,
         ),
-        "drakes-no-kl": (TuneConfig("drakes", ALPHA, kl="none", truncate=0, picked=0), 150, 1e-3),
-        "smc": (TuneConfig("smc", ALPHA, group=32, repeats=4), 200, 2e-3),
-        "vidd": (TuneConfig("vidd", ALPHA, repeats=4, picked=8), 150, 2e-3),
-        "sdpo": (TuneConfig("sdpo", ALPHA, group=32), 250, 2e-3),
-        "grpo": (TuneConfig("grpo", 0.5, group=32, picked=8), 200, 2e-3),
-        "rwr": (TuneConfig("rwr", ALPHA, repeats=4), 100, 2e-3),
+        "drakes-no-kl": (TuneConfig("drakes", ALPHA, kl="none", truncate=0, picked=0), 80, 2e-3),
+        "smc": (TuneConfig("smc", ALPHA, group=32, repeats=4), 100, 2e-3),
+        "vidd": (TuneConfig("vidd", ALPHA, repeats=4, picked=8), 60, 2e-3),
+        "sdpo": (TuneConfig("sdpo", ALPHA, group=32), 100, 2e-3),
+        "grpo": (TuneConfig("grpo", 0.5, group=32, picked=8), 100, 2e-3),
+        "rwr": (TuneConfig("rwr", ALPHA, repeats=4), 50, 2e-3),
     }  # fmt: skip
     return made[method]
 
