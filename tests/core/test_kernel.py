@@ -150,7 +150,14 @@ def test_straight_through_gradient():
     assert torch.dot(grads[0], exact) / (grads[0].norm() * exact.norm()) > 0.99
     assert (grads[0] - exact).abs().max() < 0.15
     with pytest.raises(ArgumentError, match="temperature"):
-        Categorical(torch.zeros(1, 1, 2), Dense(), None).relaxed(KEY.select([0]), 0.0)
+        Categorical(torch.zeros(1, 1, 2), Dense(), None).relaxed(KEY.select([0]), -0.1)
+    # At temperature 0 one-hot values have the gradient of the probabilities, without any noise.
+    kernel = Categorical(scores.expand(20000, 1, 3), Dense(), None)
+    draw = kernel.relaxed(key, 0.0)
+    assert torch.equal(draw.detach(), torch.eye(3, dtype=F64)[draw.argmax(-1)])
+    torch.testing.assert_close(
+        torch.autograd.grad((draw * reward).sum(-1).mean(), scores)[0], exact
+    )
 
 
 def test_delta():
