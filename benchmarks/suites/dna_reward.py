@@ -38,6 +38,7 @@ REWARD = f"oracle:{TUNING}@ypd"
 STEPS, SEEDS = 40, (0, 1, 2)
 T = {2: 12.706, 3: 4.303}
 ALPHA = 1.0
+TUNE_ALPHA = 0.2
 GUIDED = {
     "gradient": {"method": "gradient", "alpha": ALPHA},
     "best of 8": {"method": "best", "particles": 8},
@@ -202,6 +203,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "reward": REWARD,
         "judge": JUDGE,
         "alpha": ALPHA,
+        "tune_alpha": TUNE_ALPHA,
         "steps": STEPS,
         "left_out": "CFG: the shipped model was trained without labels",
     }
@@ -238,7 +240,7 @@ def _tuned(lab: Lab, name: str, settings: dict[str, Any], n: int) -> dict[str, A
     from graphdiff.train import TrainConfig, Trainer
 
     place = lab.folder / f"tuned-{name.replace(' ', '-').replace(',', '')}"
-    config = TuneConfig(**{"alpha": ALPHA, "steps": STEPS, **settings})
+    config = TuneConfig(**{"alpha": TUNE_ALPHA, "steps": STEPS, **settings})
     train = TrainConfig(
         steps=2 if lab.quick else 60, batch_size=32, lr=5e-4, lr_schedule="cosine", lr_final=0.05,
         warmup_steps=5, clip=1.0, ema=0.9, max_loss_factor=None, checkpoint_every=40, log_every=10,
