@@ -316,6 +316,7 @@ def draw(record: dict[str, Any], path: Path) -> Path:
             natural = row["method"].startswith("natural")
             axis.plot(row["activity"], row[key], "k*" if natural else "o")
             axis.annotate(row["method"], (row["activity"], row[key]), fontsize=6)
+        axis.margins(x=0.25)
         axis.set(xlabel="median activity, evaluation oracle", ylabel=key)
     figure.savefig(path, dpi=130)
     plt.close(figure)
