@@ -116,7 +116,8 @@ def test_interrupted_sampling_goes_on(run, graph_model, tmp_path):
     """Ctrl-C after the first batches: exit 130, and the same command makes only the rest."""
     from graphdiff.data import Graphs
 
-    words = ["sample", graph_model, "-n", "24", "--steps", "40", "--batch-size", "2"]
+    # Many batches, so that a busy machine does not finish them before the signal arrives.
+    words = ["sample", graph_model, "-n", "60", "--steps", "40", "--batch-size", "2"]
     out = tmp_path / "s"
     command = [*GRAPHDIFF, *map(str, words), "--out", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -129,7 +130,7 @@ def test_interrupted_sampling_goes_on(run, graph_model, tmp_path):
     assert process.returncode == 130, stderr
     assert "the same command goes on" in stderr
     kept = len(list((out / "parts").glob("*.npz")))
-    assert 2 <= kept < 12
+    assert 2 <= kept < 30
     assert not (out / "samples.json").exists()
 
     other = run(*words, "--seed", 9, "--out", out, rc=2)
@@ -137,7 +138,7 @@ def test_interrupted_sampling_goes_on(run, graph_model, tmp_path):
     unfinished = run("evaluate", out, "--dataset", "community_small", rc=2)
     assert "was not finished" in unfinished.stderr
     again = run(*words, "--out", out)
-    assert f"{2 * kept} of 24 samples are in" in again.stderr
+    assert f"{2 * kept} of 60 samples are in" in again.stderr
     run(*words, "--out", tmp_path / "whole")
     assert Graphs.load(out / "samples.npz") == Graphs.load(tmp_path / "whole" / "samples.npz")
 
