@@ -52,8 +52,8 @@ class Goal:
 GOALS = (
     Goal(
         "QED", "defog-qm9", "qed",
-        {"method": "rwr", "alpha": 0.08, "steps": 20, "repeats": 1},
-        {"steps": 220, "batch_size": 384, "lr": 2e-4, "ema": 0.9},
+        {"method": "smc", "alpha": 0.018, "steps": 20, "group": 64, "repeats": 4},
+        {"steps": 120, "batch_size": 384, "lr": 3e-4, "ema": 0.95},
         0.02, 0.60, more={"valid_raw": 0.97, "unique": 0.90},
     ),
     Goal(
@@ -147,7 +147,8 @@ def _tuned(goal: Goal, model: Any, quick: bool, folder: Path) -> tuple[Any, floa
     place = folder / f"tuned-{goal.name}".replace(" ", "-")
     given = {**goal.train, **({"steps": 2, "batch_size": 8} if quick else {})}
     train = TrainConfig(**given, max_loss_factor=None, log_every=10, checkpoint_every=20)
-    task, data = tuning(model, model.reward(goal.reward), TuneConfig(**goal.tune), train)
+    tune = {**goal.tune, **({"group": 8} if quick else {})}
+    task, data = tuning(model, model.reward(goal.reward), TuneConfig(**tune), train)
     trainer, began = Trainer(task, train, place, data), time.process_time()
     trainer.run()
     return graphdiff.load(place), time.process_time() - began

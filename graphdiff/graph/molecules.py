@@ -271,11 +271,13 @@ def correct(mol: Chem.Mol) -> Chem.RWMol:
 
 
 def largest_fragment(mol: Chem.Mol) -> Chem.Mol:
-    """The connected part with most atoms (the first among equals)."""
+    """The connected part with most atoms (the first among equals), its rings known."""
     from rdkit import Chem
 
     parts = Chem.GetMolFrags(mol, asMols=True, sanitizeFrags=False)
-    return max(parts, key=lambda m: m.GetNumAtoms(), default=mol)
+    found = max(parts, key=lambda m: m.GetNumAtoms(), default=mol)
+    Chem.GetSymmSSSR(found)  # parts come without rings, and asking for them would be an error
+    return found
 
 
 def to_smiles(mol: Chem.Mol) -> str | None:

@@ -177,3 +177,9 @@ def test_a_gradient_needs_a_differentiable_reward(model: graphdiff.Model) -> Non
     plain = mean()
     for method in ("gradient", "gilc", "twisted"):
         assert mean(guide=Guide(reward, method, particles=3, alpha=1.0, draws=2)) > plain
+
+
+def test_rewards_may_ask_for_rings(model: graphdiff.Model) -> None:
+    """Decoded molecules know their rings; fingerprints and descriptors need them."""
+    for mol in model.sample(6, seed=3, steps=10):
+        assert mol.GetRingInfo().NumRings() >= 0
