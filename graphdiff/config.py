@@ -19,7 +19,14 @@ from typing import Any, TypeVar, cast
 
 from graphdiff.core.errors import ConfigError
 
-__all__ = ["apply_overrides", "named_configs", "resolve_config", "split_config", "validate"]
+__all__ = [
+    "apply_overrides",
+    "named_configs",
+    "resolve_config",
+    "split_config",
+    "validate",
+    "with_settings",
+]
 
 T = TypeVar("T")
 
@@ -55,6 +62,26 @@ def validate(cls: type[T], config: Mapping[str, Any], *, where: str = "config") 
         raise ConfigError("; ".join(unknown))
     built: T = value
     return built
+
+
+def with_settings(sample: T, overrides: Mapping[str, Any], who: str) -> T:
+    """A copy of a sampling configuration with some fields replaced.
+
+    Args:
+        sample: A frozen dataclass.
+        overrides: New values by field.
+        who: Whose settings they are, for the error.
+
+    Raises:
+        ConfigError: An override is unknown or out of range.
+    """
+    known = set(vars(type(sample))["__dataclass_fields__"])
+    if unknown := sorted(set(overrides) - known):
+        raise ConfigError(
+            f"unknown sampler setting {', '.join(map(repr, unknown))}: {who} knows "
+            f"{', '.join(sorted(known))}"
+        )
+    return validate(type(sample), {**vars(sample), **overrides}, where="sample")
 
 
 def resolve_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:

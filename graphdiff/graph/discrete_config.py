@@ -209,15 +209,9 @@ class JumpConfig:
         Raises:
             ConfigError: An override is unknown or out of range.
         """
-        known = set(self.__dataclass_fields__)
-        if unknown := sorted(set(overrides) - known):
-            raise ConfigError(
-                f"unknown sampler setting {', '.join(map(repr, unknown))}: discrete graph "
-                f"diffusion knows {', '.join(sorted(known))}"
-            )
-        from graphdiff.config import validate
+        from graphdiff.config import with_settings
 
-        return validate(JumpConfig, {**self.__dict__, **overrides}, where="sample")
+        return with_settings(self, overrides, "discrete graph diffusion")
 
 
 @dataclass(frozen=True)

@@ -189,20 +189,13 @@ class SampleConfig:
         Raises:
             ConfigError: An override is unknown or out of range.
         """
-        known = set(self.__dataclass_fields__)
-        unknown = sorted(set(overrides) - known)
-        if unknown:
-            raise ConfigError(
-                f"unknown sampler setting {', '.join(map(repr, unknown))}: GDSS knows "
-                f"{', '.join(sorted(known))}"
-            )
         if overrides.get("solver", "pc") not in ("pc", "s4"):
             overrides = {"grid": "uniform", "published": False, **overrides}
         elif overrides.get("grid", "published") != "published":
             overrides = {"published": False, **overrides}
-        from graphdiff.config import validate
+        from graphdiff.config import with_settings
 
-        return validate(SampleConfig, {**self.__dict__, **overrides}, where="sample")
+        return with_settings(self, overrides, "GDSS")
 
 
 @dataclass(frozen=True)

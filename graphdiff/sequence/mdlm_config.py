@@ -230,15 +230,9 @@ class SequenceSampling:
         Raises:
             ConfigError: An override is unknown or out of range.
         """
-        known = set(self.__dataclass_fields__)
-        if unknown := sorted(set(overrides) - known):
-            raise ConfigError(
-                f"unknown sampler setting {', '.join(map(repr, unknown))}: diffusion on sequences "
-                f"knows {', '.join(sorted(known))}"
-            )
-        from graphdiff.config import validate
+        from graphdiff.config import with_settings
 
-        return validate(SequenceSampling, {**self.__dict__, **overrides}, where="sample")
+        return with_settings(self, overrides, "diffusion on sequences")
 
 
 @dataclass(frozen=True)

@@ -133,15 +133,9 @@ class SampleConfig:
         Raises:
             ConfigError: An override is unknown or out of range.
         """
-        unknown = sorted(set(overrides) - set(self.__dataclass_fields__))
-        if unknown:
-            raise ConfigError(
-                f"unknown sampler setting {', '.join(map(repr, unknown))}: the expansion model "
-                f"knows {', '.join(sorted(self.__dataclass_fields__))}"
-            )
-        from graphdiff.config import validate
+        from graphdiff.config import with_settings
 
-        return validate(SampleConfig, {**self.__dict__, **overrides}, where="sample")
+        return with_settings(self, overrides, "the expansion model")
 
 
 @dataclass(frozen=True)
