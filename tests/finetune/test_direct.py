@@ -133,6 +133,12 @@ def test_the_chain_is_that_of_the_sampler() -> None:
         for w, kernel in zip(soft.state["x"].unbind(-1), soft.parts["x"], strict=True)
     )
     torch.testing.assert_close(mixed, plain, atol=1e-6, rtol=1e-5)
+    # So is the divergence, at every string: visible tokens add nothing.
+    theirs = step_at(made.sampler, problem.reference, soft.state, 1)
+    kernels = [
+        kernels_at(made.sampler, d, every, 1)["x"] for d in (problem.denoiser, problem.reference)
+    ]
+    torch.testing.assert_close(soft.kl(theirs), kernels[0].kl(kernels[1]), atol=1e-5, rtol=1e-4)
     n = 4000
     rows = made.exact.states[-1:].expand(n, 3)  # all masked
     state = soften(made.product, State({"x": rows}, {}, torch.arange(n)))
