@@ -47,7 +47,10 @@ class Plan:
         boot: Bootstrap draws.
     """
 
-    domains: tuple[str, ...] = ("road", "citation", "socfb", "eco")
+    domains: tuple[str, ...] = (
+        "road", "citation", "socfb", "eco", "air", "bio", "brain", "chem", "col", "copurchase",
+        "email", "power", "rt", "soc", "tech", "web",
+    )  # fmt: skip
     seeds: tuple[int, ...] = (0, 1, 2)
     overrides: tuple[str, ...] = ()
     tune_domains: tuple[str, ...] = ("road", "socfb")
