@@ -32,7 +32,7 @@ from graphdiff.core.sampler import Sampler, Times
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 
-__all__ = ["Words", "WordNet", "markov_law"]
+__all__ = ["Conditionals", "Words", "WordNet", "markov_law"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,38 @@ class Words:
                 found.append(torch.softmax(out[..., :-1], -1))
         net.train(training)
         return torch.cat(found).numpy()
+
+
+class Conditionals(nn.Module):
+    """The perfect network of a law: the conditionals of every masked word, looked up.
+
+    A chain with it misses the law only because letters of one step are drawn independently.
+
+    Args:
+        words: What it is for.
+        law: Positive probabilities ``[words]``.
+    """
+
+    def __init__(self, words: Words, law: Tensor) -> None:
+        super().__init__()
+        n, k = words.length, words.letters
+        mass = law.double().view([k] * n)
+        for place in range(n):  # letter k of a place sums over its letters
+            mass = torch.cat([mass, mass.sum(place, keepdim=True)], place)
+        logits = [
+            mass.narrow(i, 0, k).log().movedim(i, -1).unsqueeze(i).expand(*[k + 1] * n, k)
+            for i in range(n)
+        ]
+        table = torch.stack([part.reshape(-1, k) for part in logits], 1).float()
+        self.register_buffer("table", nn.functional.pad(table, (0, 1)))
+        self.power = (k + 1) ** torch.arange(n - 1, -1, -1)
+
+    def forward(
+        self, values: Any, label: Tensor, masks: Any, cond: Any = None
+    ) -> dict[str, Tensor]:
+        """Logits ``[b, length, letters + 1]``; those of the mask mean nothing."""
+        table: Tensor = self.table  # type: ignore[assignment]
+        return {"tokens": table[(values["tokens"] * self.power).sum(1)]}
 
 
 class WordNet(nn.Module):

@@ -57,6 +57,23 @@ def test_the_law_is_that_of_the_chain(steps: int) -> None:
     assert float((words.law(net, steps + 3) - got).abs().sum()) > 1e-3  # it does depend on steps
 
 
+def test_exact_conditionals_give_the_law() -> None:
+    """One letter at a time, exactly; all at once, the product of the marginals."""
+    module = landscape()
+    words = module.Words(3, 4)
+    law = module.markov_law(words)
+    net = module.Conditionals(words, law)
+    one_by_one = words.blocks(net)[words.length]
+    torch.testing.assert_close(one_by_one / one_by_one.sum(), law, atol=1e-7, rtol=1e-5)
+    marginals = [
+        torch.zeros(3, dtype=torch.float64).index_add_(0, words.all[:, i], law)[words.all[:, i]]
+        for i in range(4)
+    ]
+    product = torch.stack(marginals).prod(0)
+    torch.testing.assert_close(words.law(net, 1), product, atol=1e-7, rtol=1e-5)
+    assert float((product - law).abs().sum() / 2) > 0.05  # the two laws do differ
+
+
 def test_a_network_learns_the_law() -> None:
     module = landscape()
     words = module.Words(3, 4)
