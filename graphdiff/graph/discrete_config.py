@@ -211,7 +211,7 @@ class JumpConfig:
         """
         from graphdiff.config import with_settings
 
-        return with_settings(self, overrides, "discrete graph diffusion")
+        return with_settings(self, overrides)
 
 
 @dataclass(frozen=True)

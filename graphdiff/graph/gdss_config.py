@@ -195,7 +195,7 @@ class SampleConfig:
             overrides = {"published": False, **overrides}
         from graphdiff.config import with_settings
 
-        return with_settings(self, overrides, "GDSS")
+        return with_settings(self, overrides)
 
 
 @dataclass(frozen=True)

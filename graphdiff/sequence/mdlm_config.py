@@ -232,7 +232,7 @@ class SequenceSampling:
         """
         from graphdiff.config import with_settings
 
-        return with_settings(self, overrides, "diffusion on sequences")
+        return with_settings(self, overrides)
 
 
 @dataclass(frozen=True)

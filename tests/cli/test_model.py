@@ -120,7 +120,7 @@ def test_wrong_numbers(model, call, message):
 
 
 def test_unknown_or_wrong_overrides(model):
-    with pytest.raises(ConfigError, match="'stepz'"):
+    with pytest.raises(ConfigError, match=r"sample\.stepz: unknown key; did you mean 'steps'"):
         model.sample(1, stepz=3)
     with pytest.raises(ConfigError, match=r"sample\.solver.*'magic'"):
         model.sample(1, solver="magic")

@@ -385,7 +385,7 @@ def test_wrong_configs_are_named(changes, match):
 
 
 def test_wrong_overrides_are_named():
-    with pytest.raises(ConfigError, match="unknown sampler setting 'temprature'"):
+    with pytest.raises(ConfigError, match=r"sample\.temprature: .*did you mean 'temperature'"):
         task().sampler(temprature=0.5)
     with pytest.raises(ConfigError, match="solver 'confident'"):
         task(noise={"kind": "uniform"}).sampler(solver="confident")

@@ -135,7 +135,7 @@ class SampleConfig:
         """
         from graphdiff.config import with_settings
 
-        return with_settings(self, overrides, "the expansion model")
+        return with_settings(self, overrides)
 
 
 @dataclass(frozen=True)
