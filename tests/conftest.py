@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Before torch is imported anywhere: many small processes share few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,3 +32,12 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def pytest_configure() -> None:
+    """Tests of Ctrl-C also work where a shell has started pytest in the background.
+
+    Such a shell makes its children ignore the signal, and these hand that on to theirs.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
