@@ -41,6 +41,22 @@ class Program(ABC):
     stages: int
     reads_key: bool = False
 
+    @property
+    def replays(self) -> bool:
+        """Whether what a step was drawn from can be computed again, with gradients.
+
+        A step asks the network once, and noise that ``update`` draws itself, from the same key
+        again, does not depend on the answer.
+        """
+        return self.stages == 1 and not self.reads_key
+
+    def settled(self, i: int, x: Tensor, mask: Tensor | None, key: Key) -> Program:
+        """The program of step ``i`` from ``x`` with its own noise drawn.
+
+        It may be asked about other states with the same noise; itself, if it has none.
+        """
+        return self
+
     @abstractmethod
     def evaluate_at(self, i: int, stage: int) -> float | None:
         """Clock time at which the network is asked in ``stage`` of step ``i``.

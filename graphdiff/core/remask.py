@@ -33,7 +33,7 @@ from graphdiff.core.jump import Jumps, alphas_of
 from graphdiff.core.kernel import Categorical, Kernel
 from graphdiff.core.process import Process
 from graphdiff.core.program import Program, Solver
-from graphdiff.core.reveal import RevealProgram, absorbing_of
+from graphdiff.core.reveal import Revealed, RevealProgram, absorbing_of
 from graphdiff.core.rng import Key
 
 __all__ = ["FirstHitting", "ReMDM"]
@@ -155,6 +155,18 @@ class _ReMDMProgram(Jumps):
 @dataclass(frozen=True)
 class _FirstHittingProgram(RevealProgram):
     tokens: int
+
+    @property
+    def replays(self) -> bool:
+        """The order does not depend on the prediction."""
+        return True
+
+    def settled(self, i: int, x: Tensor, mask: Tensor | None, key: Key) -> Program:
+        """The same step with its places drawn."""
+        space = self.process.space
+        here = space.gather(x if mask is None else space.apply_mask(x, mask))
+        hidden = here == self.process.classes - 1
+        return Revealed(self.process, self.times[i], self._chosen(i, hidden, hidden, key))
 
     def _choose(self, hidden: Tensor, law: Tensor, steps_left: int, key: Key) -> Tensor:
         """A random subset of the right size."""

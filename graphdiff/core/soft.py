@@ -141,6 +141,7 @@ def step_at(
     state: State,
     i: int,
     carry: Mapping[str, Carry] | None = None,
+    seed: int = 0,
 ) -> SoftStep:
     """What step ``i`` is drawn from at a state of class weights, differentiable.
 
@@ -150,17 +151,20 @@ def step_at(
         state: Discrete components as weights ``[b, ..., K]``, see :func:`soften`.
         i: Number of the step.
         carry: What the programs remember; nothing, by default.
+        seed: Of the chain, for noise that the solver draws itself.
     """
     plan, process = sampler.compile(), sampler.process
     slot = plan.slots[i][0]
     clock = torch.full((1,), slot.time, device=state.device)
     hard = harden(process, state)
     raw = _raw(denoiser, state, hard, clock)
-    key, parts, after, clean = Key(0, state.ids), {}, {}, {}
+    parts, after, clean = {}, {}, {}
     for name, part in process.parts.items():
-        program, mask = plan.programs[name], state.mask(name)
+        key, mask = Key(seed, state.ids).at(slot.noise, plan.streams[name]), state.mask(name)
         held = () if carry is None else carry.get(name, ())
         classes, x = classes_of(part), hard[name]
+        # What would have been drawn from another class, with the noise of this one.
+        program = plan.programs[name].settled(i, x, mask, key)
         values = [x] if classes is None else [_all(x, k, part.space, mask) for k in range(classes)]
         kernels, guesses = [], []
         for value in values:

@@ -188,7 +188,7 @@ class _Chain:
 
         def go(values: dict[str, Tensor]) -> tuple[SoftStep, State]:
             here = State(values, state.masks, state.ids)
-            step = step_at(tuned.sampler, tuned.denoiser, here, i, carry)
+            step = step_at(tuned.sampler, tuned.denoiser, here, i, carry, self.seed)
             hard = config.straight_through and self.kl != "drakes-release"
             return step, step.draw(key, config.temperature, hard=hard)
 
@@ -216,7 +216,7 @@ class _Chain:
     def divergence(self, step: SoftStep, i: int, carry: Mapping[str, Carry]) -> Tensor:
         """Of a differentiable step from that of the reference, ``[b]``."""
         tuned = self.tuned
-        theirs = step_at(tuned.sampler, tuned.reference, step.state, i, carry)
+        theirs = step_at(tuned.sampler, tuned.reference, step.state, i, carry, self.seed)
         if self.kl == "path":
             return step.kl(theirs)
         return _released(tuned, step, theirs, i)
@@ -231,9 +231,9 @@ class _Chain:
 
             def go(values: dict[str, Tensor], i: int = i, here: State = here) -> Tensor:
                 state = State(values, here.masks, here.ids)
-                mine = step_at(tuned.sampler, tuned.denoiser, state, i)
+                mine = step_at(tuned.sampler, tuned.denoiser, state, i, seed=self.seed)
                 with torch.no_grad():
-                    theirs = step_at(tuned.sampler, tuned.reference, state, i)
+                    theirs = step_at(tuned.sampler, tuned.reference, state, i, seed=self.seed)
                 return mine.kl(theirs)
 
             total = total + _kept_or_not(go, dict(here.values), True)

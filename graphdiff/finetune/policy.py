@@ -68,9 +68,9 @@ def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]
     ours, divergence = [], []
     for i in chosen:
         state, after = rollout.states[i], rollout.states[i + 1]
-        mine = kernels_at(sampler, tuned.denoiser, state, i)
+        mine = kernels_at(sampler, tuned.denoiser, state, i, rollout.seed)
         with torch.no_grad():
-            theirs = kernels_at(sampler, tuned.reference, state, i)
+            theirs = kernels_at(sampler, tuned.reference, state, i, rollout.seed)
         last = i == total - 1
         ours.append(log_prob(mine, after, last=last))
         kl: Tensor = torch.zeros_like(ours[-1])

@@ -37,12 +37,14 @@ class Rollout:
         scored: Whether a sample had a reward ``[b]``.
         log_paths: Log-probability ``[b]`` of the steps of each chain, float64; zeros unless asked
             for.
+        seed: Of the noise of the steps.
     """
 
     states: tuple[State, ...]
     rewards: Tensor
     scored: Tensor
     log_paths: Tensor
+    seed: int
 
     @property
     def steps(self) -> int:
@@ -68,11 +70,12 @@ def replayable(sampler: Any) -> Sampler:
             "replayed; it cannot be tuned by this method"
         )
     for name, program in sampler.compile().programs.items():
-        if program.stages > 1 or program.reads_key:
+        if not program.replays:
             raise ConfigError(
                 f"the solver of component {name!r} asks the network more than once a step, or "
                 "draws noise of its own, so its steps cannot be replayed; choose another one (for "
-                "discrete graphs 'flow' or 'ancestral', for continuous ones a plan with noise)"
+                "tokens and discrete graphs 'flow', 'ancestral' or 'first_hitting', for continuous "
+                "ones a plan with noise)"
             )
     return sampler
 
@@ -151,7 +154,7 @@ def roll(
             "samples with one"
         )
     lowest = found[scored].amin()
-    return Rollout(tuple(states), torch.where(scored, found, lowest), scored, logs)
+    return Rollout(tuple(states), torch.where(scored, found, lowest), scored, logs, seed)
 
 
 def _next(chain: Any, back: Step | None) -> Step | None:
@@ -178,17 +181,26 @@ def predict(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[
     return found
 
 
-def kernels_at(sampler: Sampler, denoiser: Denoiser, state: State, i: int) -> dict[str, Kernel]:
-    """What step ``i`` is drawn from at ``state``, differentiable in the network."""
+def kernels_at(
+    sampler: Sampler, denoiser: Denoiser, state: State, i: int, seed: int = 0
+) -> dict[str, Kernel]:
+    """What step ``i`` is drawn from at ``state``, differentiable in the network.
+
+    Args:
+        sampler: The chain, see :func:`replayable`.
+        denoiser: The network.
+        state: Before the step.
+        i: Number of the step.
+        seed: Of the chain; it counts where a solver draws noise of its own, as the order in which
+            tokens are revealed.
+    """
     plan = sampler.compile()
-    x0 = predict(sampler, denoiser, state, i)
-    key = Key(0, state.ids)
-    return {
-        name: plan.programs[name].update(
-            i, 0, state[name], x0[name], state.mask(name), (), key
-        )[0]
-        for name in sampler.process.parts
-    }  # fmt: skip
+    x0, found = predict(sampler, denoiser, state, i), {}
+    for name in sampler.process.parts:
+        key = Key(seed, state.ids).at(plan.slots[i][0].noise, plan.streams[name])
+        told = (state[name], x0[name], state.mask(name), (), key)
+        found[name] = plan.programs[name].update(i, 0, *told)[0]
+    return found
 
 
 def log_prob(kernels: Mapping[str, Kernel], state: State, *, last: bool) -> Tensor:

@@ -124,13 +124,13 @@ def vidd_losses(
         state, last = rollout.states[i], i == total - 1
         own = Key(key.seed, state.ids, step=key.step + i).at(stream="vidd")
         with torch.no_grad():
-            kernels = kernels_at(sampler, tuned.reference, state, i)
+            kernels = kernels_at(sampler, tuned.reference, state, i, rollout.seed)
             after = state.replace(**sample_all(kernels, own))
             before = _value(tuned, value, state, i, own)
             gain = rewards_of(reward, after) if last else _value(tuned, value, after, i + 1, own)
             lift = torch.where(torch.isfinite(gain), gain - _finite(before), -torch.inf)
             weight = torch.softmax(lift / config.alpha, 0) * len(lift)
-        mine = kernels_at(sampler, tuned.denoiser, state, i)
+        mine = kernels_at(sampler, tuned.denoiser, state, i, rollout.seed)
         found.append(-weight.nan_to_num().to(torch.float32) * log_prob(mine, after, last=last))
     return {"distill": torch.stack(found).sum(0) * (total / len(chosen))}
 

@@ -51,7 +51,7 @@ def log_weights(tuned: Tuned, rollout: Rollout) -> Tensor:
                     rollout.states[i + 1],
                     i + 1 == rollout.steps,
                 )
-                theirs = kernels_at(tuned.sampler, tuned.reference, state, i)
+                theirs = kernels_at(tuned.sampler, tuned.reference, state, i, rollout.seed)
                 log_w = log_w + log_prob(theirs, after, last=last).double()
         log_w = log_w - rollout.log_paths
     return torch.where(rollout.scored, log_w, -torch.inf)

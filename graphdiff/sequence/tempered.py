@@ -8,7 +8,7 @@ the likeliest class. Probabilities are of one token at a time, so that strings a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -88,6 +88,13 @@ class _Program(Program):
     @property
     def reads_key(self) -> bool:  # type: ignore[override]
         return self.inner.reads_key
+
+    @property
+    def replays(self) -> bool:
+        return self.inner.replays
+
+    def settled(self, i: int, x: Tensor, mask: Tensor | None, key: Key) -> Program:
+        return replace(self, inner=self.inner.settled(i, x, mask, key))
 
     def evaluate_at(self, i: int, stage: int) -> float | None:
         return self.inner.evaluate_at(i, stage)
