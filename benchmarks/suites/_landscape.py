@@ -1,15 +1,13 @@
-r"""All words of a small alphabet: exact laws of masked chains, and a network for them.
+r"""All words of a small alphabet: exact laws of chains that reveal letter by letter, and networks.
 
-Under absorbing noise with :math:`\alpha = 1 - t` and :math:`T` equal steps every token is revealed
-in a step drawn uniformly and independently, whatever the network says. The tokens of one step are
-drawn from the network's prediction given all earlier ones. So a word's probability is a sum over
-ordered partitions of its places into blocks. With :math:`h_k(S)` the sum over ordered partitions of
-the places ``S`` into ``k`` blocks of the products of the predictions,
+Masked letters are revealed one at a time in uniformly random order
+(:class:`graphdiff.core.remask.FirstHitting`), each drawn from the network's prediction given those
+that are visible. With :math:`h(S)` the sum over all orders of the places ``S`` of the products of
+the predictions,
 
-.. math:: h_{k+1}(S) = \sum_{S' \subset S} h_k(S') \prod_{i \in S \setminus S'} p(x^i \mid x^{S'}),
-    \qquad p(x) = \sum_k \binom{T}{k} T^{-L}\, h_k(\{1 .. L\}) .
+.. math:: h(S \cup i) \mathrel{+}= h(S)\, p(x^i \mid x^S), \qquad p(x) = h(\{1 .. L\}) / L! ,
 
-One sweep over pairs of subsets gives the law for every number of steps.
+one sweep over the subsets of places gives the probability of every word.
 """
 
 from __future__ import annotations
@@ -19,20 +17,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from graphdiff.core.categorical import Absorbing
 from graphdiff.core.denoiser import Denoiser, Subs
-from graphdiff.core.jump import AncestralJump
 from graphdiff.core.process import Product
+from graphdiff.core.remask import FirstHitting
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler, Times
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State
 
-__all__ = ["Conditionals", "Words", "WordNet", "markov_law"]
+__all__ = ["Conditionals", "ValueTable", "WordNet", "Words", "any_order_loss", "markov_law"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +56,10 @@ class Words:
         """Masks on a linear schedule."""
         return Product({"tokens": Absorbing(FlowMatching(), self.letters + 1)})
 
-    def sampler(self, steps: int) -> Sampler:
-        """The chain."""
-        return Sampler(self.product, AncestralJump(), Times(steps, end=0.0))
+    @property
+    def sampler(self) -> Sampler:
+        """The chain: one letter a step."""
+        return Sampler(self.product, FirstHitting(), Times(self.length, end=0.0))
 
     def template(self, ids: Tensor) -> State:
         """Shapes."""
@@ -76,36 +74,24 @@ class Words:
         """The network with what its output means."""
         return Denoiser(net, self.product, {"tokens": Subs()})
 
-    def blocks(self, net: nn.Module) -> Tensor:
-        """``h_k`` of all places for each word, float64 ``[length + 1, words]``."""
-        n, words, full = self.length, len(self.all), (1 << self.length) - 1
-        table = self._predictions(net)
-        sums = np.zeros((full + 1, n + 1, words), np.float32)
-        sums[0, 0] = 1
-        x, base = self.all.numpy(), self.letters + 1
-        power = base ** np.arange(n - 1, -1, -1)
-        for seen in range(full):
-            shown = np.array([seen >> i & 1 for i in range(n)], bool)
-            row = (np.where(shown, x, self.letters) * power).sum(1)
-            count, left = int(shown.sum()), [i for i in range(n) if not shown[i]]
-            each = {i: table[row, i, x[:, i]] for i in left}
-            joint: dict[int, Any] = {0: np.ones(words, np.float32)}
-            before = sums[seen, : count + 1]
-            for block in range(1, 1 << len(left)):
-                low = (block & -block).bit_length() - 1
-                joint[block] = joint[block & (block - 1)] * each[left[low]]
-                joined = seen | sum(1 << left[j] for j in range(len(left)) if block >> j & 1)
-                sums[joined, 1 : count + 2] += before * joint[block]
-        return torch.from_numpy(sums[full]).double()
-
-    def law(self, net: nn.Module, steps: int) -> Tensor:
+    def law(self, net: nn.Module) -> Tensor:
         """The exact law of the chain of a network, float64 ``[words]``."""
-        h = self.blocks(net)
-        weight = [math.comb(steps, k) / steps**self.length for k in range(self.length + 1)]
-        p = torch.tensor(weight, dtype=torch.float64) @ h
+        n, table = self.length, self._predictions(net)
+        full, base = (1 << n) - 1, self.letters + 1
+        x, power = self.all, base ** torch.arange(n - 1, -1, -1)
+        sums: dict[int, Tensor] = {0: torch.ones(len(x))}
+        for seen in range(full):
+            shown = torch.tensor([bool(seen >> i & 1) for i in range(n)])
+            row, before = (torch.where(shown, x, self.letters) * power).sum(1), sums.pop(seen)
+            for i in range(n):
+                if not shown[i]:
+                    joint = before * table[row, i, x[:, i]]
+                    joined = seen | 1 << i
+                    sums[joined] = sums[joined] + joint if joined in sums else joint
+        p = sums[full].double() / math.factorial(n)
         return p / p.sum()
 
-    def _predictions(self, net: nn.Module) -> Any:
+    def _predictions(self, net: nn.Module) -> Tensor:
         """Probabilities at every masked word, ``[(letters + 1) ** length, length, letters]``."""
         base, found = self.letters + 1, []
         power = base ** torch.arange(self.length - 1, -1, -1)
@@ -117,13 +103,11 @@ class Words:
                 out = net({"tokens": tokens}, torch.zeros(len(rows)), {}, None)["tokens"]
                 found.append(torch.softmax(out[..., :-1], -1))
         net.train(training)
-        return torch.cat(found).numpy()
+        return torch.cat(found)
 
 
 class Conditionals(nn.Module):
     """The perfect network of a law: the conditionals of every masked word, looked up.
-
-    A chain with it misses the law only because letters of one step are drawn independently.
 
     Args:
         words: What it is for.
@@ -132,6 +116,7 @@ class Conditionals(nn.Module):
 
     def __init__(self, words: Words, law: Tensor) -> None:
         super().__init__()
+        self.words = words
         n, k = words.length, words.letters
         mass = law.double().view([k] * n)
         for place in range(n):  # letter k of a place sums over its letters
@@ -150,6 +135,62 @@ class Conditionals(nn.Module):
         """Logits ``[b, length, letters + 1]``; those of the mask mean nothing."""
         table: Tensor = self.table  # type: ignore[assignment]
         return {"tokens": table[(values["tokens"] * self.power).sum(1)]}
+
+
+class ValueTable(nn.Module):
+    r"""A base model times the value of what a word becomes: any law can be held.
+
+    The logit of letter ``a`` at a masked place is that of the base plus :math:`V(x^{i \to a})`, one
+    number for each masked word, zero at first. The optimum of tuning is
+    :math:`V(x) = \log E_{base}[e^{r/\alpha} \mid x]`. Between words *probabilities* are extended
+    linearly in the weights of each letter, as the steps are (:mod:`graphdiff.core.soft`).
+
+    Args:
+        base: The base model.
+    """
+
+    def __init__(self, base: Conditionals) -> None:
+        super().__init__()
+        self.base, words = base, base.words
+        self.letters, power = words.letters, base.power
+        self.value = nn.Parameter(torch.zeros((words.letters + 1) ** words.length))
+        self.shift = (torch.arange(words.letters) - words.letters) * power[:, None]
+
+    def forward(self, values: Any, label: Any, masks: Any, cond: Any = None) -> dict[str, Tensor]:
+        """Logits ``[b, length, letters + 1]`` of tokens or of their weights."""
+        x = values["tokens"]
+        if not x.is_floating_point():
+            return {"tokens": self._at(x)}
+        hard, (n, k) = x.detach().argmax(-1), x.shape[1:]
+        here, other = self._at(hard), hard[:, None, None, :].repeat(1, n, k, 1)
+        for place in range(n):
+            other[:, place, :, place] = torch.arange(k)
+        near = torch.softmax(self._at(other)[..., :-1], -1)
+        p = torch.softmax(here[..., :-1], -1)
+        p = p + ((x - x.detach())[..., None, None] * near).sum((1, 2))
+        return {"tokens": torch.cat([p.clamp(min=1e-9).log(), here[..., -1:]], -1)}
+
+    def _at(self, tokens: Tensor) -> Tensor:
+        number = (tokens * self.base.power).sum(-1)
+        table: Tensor = self.base.table  # type: ignore[assignment]
+        hidden, number = tokens == self.letters, number[..., None, None]
+        child = torch.where(hidden[..., None], number + self.shift, number)
+        lift = nn.functional.pad(self.value[child], (0, 1))
+        return table[number[..., 0, 0]] + lift
+
+
+def any_order_loss(net: nn.Module, letters: int, clean: Tensor, key: Key) -> Tensor:
+    """The bound of the negative log-likelihood ``[b]``, at a uniform number of masked letters.
+
+    It has the mean of the continuous-time bound and less variance.
+    """
+    n = clean.shape[1]
+    u = key.uniform(n + 1, torch.float64)
+    count = (u[:, -1] * n).long() + 1
+    hidden = u[:, :-1].argsort(1).argsort(1) < count[:, None]
+    out = net({"tokens": torch.where(hidden, letters, clean)}, None, {}, None)["tokens"]
+    surprise = -torch.log_softmax(out[..., :-1], -1).gather(-1, clean[..., None]).squeeze(-1)
+    return (surprise * hidden).sum(1) * n / count
 
 
 class WordNet(nn.Module):
@@ -180,19 +221,14 @@ class WordNet(nn.Module):
 
     def fit(self, law: Tensor, steps: int, *, batch: int = 1024, lr: float = 3e-3) -> None:
         """Train on words drawn from a law."""
-        words, denoiser = self.words, self.words.denoiser(self)
         optimizer = torch.optim.Adam(self.parameters(), lr)
         cdf = law.cumsum(0)
         for k in range(steps):
             optimizer.param_groups[0]["lr"] = lr * (1 - k / steps)
-            ids = torch.arange(k * batch, (k + 1) * batch)
-            key = Key(0, ids, step=1)
+            key = Key(0, torch.arange(k * batch, (k + 1) * batch), step=1)
             u = key.at(stream="word").uniform(1, torch.float64).squeeze(1)
             number = torch.searchsorted(cdf, u * cdf[-1]).clamp(max=len(cdf) - 1)
-            clean = State({"tokens": words.all[number]}, {}, ids)
-            t = key.at(stream="time").uniform(1).squeeze(1)
-            noisy = words.product.corrupt(clean, t, key)
-            loss = words.product.loss(denoiser(noisy, t), clean, noisy, t)["tokens"].mean()
+            loss = any_order_loss(self, self.words.letters, self.words.all[number], key).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -53,7 +53,7 @@ class OneByOne(Problem):
                     q, q0 = mine[k, i], theirs[k, i]
                     cost = cost + p[k] / len(hidden) * (q * (q / q0).log()).sum()
                     for a in range(3):
-                        goal = number[tuple(state[:i] + [a] + state[i + 1 :])]
+                        goal = number[(*state[:i], a, *state[i + 1 :])]
                         after[goal] = after[goal] + p[k] / len(hidden) * q[a]
             p = after
         return torch.stack(p), cost
