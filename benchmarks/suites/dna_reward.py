@@ -9,7 +9,8 @@ promoters, judges the result:
   than that of 90 % of the test promoters;
 * ``kmer3``, ``motif``: Pearson and Spearman correlations of 3-mer and motif counts with those of
   the most active 1 % of the measured promoters;
-* ``loglik``: median bound on the log-likelihood under the base model, nats;
+* ``loglik``: median bound on the log-likelihood under the base model, nats; natural is what is as
+  likely as natural promoters, and repetitive sequences are likelier;
 * ``entropy``: of the letters at each position, bits; ``unique``: share of different samples.
 
 ``reward`` is what was optimised: the median by the tuning oracle. All methods use the same sampler;
@@ -277,12 +278,11 @@ def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
         f"> {drakes['reward']:.3f}",
         free["reward"] > drakes["reward"],
     )
-    check(
-        "without KL: less natural",
-        free["loglik"],
-        f"< {drakes['loglik']:.1f}",
-        free["loglik"] < drakes["loglik"],
-    )
+    # Repeats are likelier than any natural promoter, so likelihood alone does not tell: samples of
+    # a good model are as likely as natural ones, neither less nor more.
+    natural = by["natural: train"]["loglik"]
+    off = abs(free["loglik"] - natural), abs(drakes["loglik"] - natural)
+    check("without KL: further from natural likelihood", off[0], f"> {off[1]:.2f}", off[0] > off[1])
     axes = ("activity", "second", "kmer3", "motif")
     ours = [
         name
