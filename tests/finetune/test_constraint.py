@@ -16,9 +16,11 @@ from tuning_cases import ALPHA, Differentiable, Problem
 
 import graphdiff
 from graphdiff.core.errors import ArgumentError, CheckpointError, ConfigError
+from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.finetune.config import TuneConfig
 from graphdiff.finetune.constraint import Constraint, Lagrangian, Share, parse_constraint
+from graphdiff.finetune.lesson import learn
 from graphdiff.finetune.reward import ItemReward, Sum, Window
 from graphdiff.finetune.task import tuning
 from graphdiff.train import TrainConfig, Trainer
@@ -243,3 +245,43 @@ def test_direct_methods_need_differentiable_scores() -> None:
     )
     assert "constraints" in data.fingerprint()
     assert task.training_state()["multipliers"].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("method", ["smc", "sdpo"])
+def test_means_are_those_of_the_law_that_is_learnt(method: Any) -> None:
+    """Both learn from the base model's samples or particles, whose plain mean is another one."""
+    problem = Problem()
+    table = second_table(problem)
+    config = TuneConfig(method, ALPHA, group=4)
+    ids = torch.arange(8000)
+    template, key = problem.made.template(ids), Key(0, ids, step=1)
+    base: Any = problem
+    with torch.no_grad():
+        lesson = learn(base, problem.tuned(config), template, problem.made.reward, 3, key)
+    assert lesson.weights is not None
+    values = table[problem.made.number(lesson.ends["x"])]
+    w = lesson.weights / lesson.weights.sum()
+    want = float(problem.target() @ problem.made.table)
+    rewards = problem.made.table[problem.made.number(lesson.ends["x"])]
+    # Chains of a group are alike: as many samples as there are groups, weights as they are.
+    error = float((w.square() * (rewards - want).square()).sum()) ** 0.5
+    assert abs(float(w @ rewards) - want) < 8 * error
+    assert abs(float(rewards.mean()) - want) > 16 * error
+    notes = Lagrangian(
+        problem.made.reward, [Constraint(Score(problem, table), ">=", 0.0)], 1.0
+    ).ascend(lesson.ends, lesson.weights)
+    assert float(notes["violation score>=0"]) == pytest.approx(-float(w @ values))
+
+
+def test_validity_is_that_of_what_was_made() -> None:
+    """Items are corrected, so that their validity would be one; the raw graph's is not."""
+    base = graphdiff.load("defog-qm9")
+    template = base.task.template(torch.arange(2), torch.tensor([3, 3]), pad=3)
+    carbon = base.task.config.data.atoms.index("C")  # type: ignore[attr-defined]
+    triple = 3 * torch.ones(3, 3, dtype=torch.int64) - 3 * torch.eye(3, dtype=torch.int64)
+    adj = torch.stack([triple, triple.clamp(max=1)])  # six bonds at each carbon, and a ring
+    state = template.replace(x=torch.full((2, 3), carbon), adj=adj)
+    assert base.reward("valid")(state).tolist() == [0.0, 1.0]
+    assert base.constraint("valid>=0.95").slack(state).tolist() == pytest.approx([-0.95, 0.05])
+    with pytest.raises(ArgumentError, match="takes no name"):
+        base.reward("valid:x")
