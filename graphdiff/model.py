@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from graphdiff.core.denoiser import Denoiser
     from graphdiff.core.state import State
     from graphdiff.core.step import Step
+    from graphdiff.finetune.constraint import Constraint
     from graphdiff.finetune.reward import Reward
     from graphdiff.guide import Guide
     from graphdiff.train.checkpoint import Card
@@ -272,6 +273,21 @@ class Model:
             workers=workers,
             makers=task.reward_makers(),
         )
+
+    def constraint(self, spec: str, workers: int = 0) -> Constraint:
+        """A bound on the mean of a score over samples, for a tuner.
+
+        Args:
+            spec: ``NAME>=BOUND`` or ``NAME<=BOUND``, with names as in :meth:`reward`;
+                ``NAME:LOW..HIGH>=SHARE`` bounds the share of samples inside a window.
+            workers: Processes that score, for slow functions.
+
+        Raises:
+            ArgumentError: It is malformed or unknown.
+        """
+        from graphdiff.finetune.constraint import parse_constraint
+
+        return parse_constraint(spec, lambda name: self.reward(name, workers=workers))
 
     def decode(self, state: State, info: Mapping[str, Any], *, seed: int) -> Samples:
         """Finished states as samples; ``info`` is what their batch took."""

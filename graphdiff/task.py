@@ -139,6 +139,16 @@ class Task(ABC):
         """
         return self
 
+    def training_state(self) -> dict[str, Any]:
+        """What the losses remember from step to step beside the network, for a checkpoint.
+
+        Tensors and plain values only; most tasks remember nothing.
+        """
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027  (most have none)
+        """Go on from what :meth:`training_state` returned; from the start if it is empty."""
+
     def memory(self, batch: int, *, training: bool) -> int | None:
         """Bytes that a batch of the largest samples needs at most, or None if nobody knows.
 

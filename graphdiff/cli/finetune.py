@@ -25,8 +25,12 @@ def finetune(
         list[str],
         typer.Option(help="[WEIGHT*]NAME[:LOW..HIGH], or FILE.py:FUNCTION; repeatable (a sum)."),
     ],
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME>=BOUND or NAME<=BOUND on the mean of a score; repeatable."),
+    ] = None,
     method: Annotated[
-        str, typer.Option(help="wdce, ddpo, grpo, smc, sdpo, vidd, rwr, drakes, draft …")
+        str, typer.Option(help="wdce, ddpo, grpo, sepo, smc, sdpo, vidd, rwr, drakes, draft …")
     ] = "wdce",
     settings: Annotated[
         list[str] | None,
@@ -59,7 +63,8 @@ def finetune(
     tune = validate(TuneConfig, table["tune"], where="tune")
     loaded = load(model)
     terms = loaded.reward(*reward, workers=workers)
-    task, data = tuning(loaded, terms, tune, how)
+    bounds = [loaded.constraint(spec, workers) for spec in constraint or ()]
+    task, data = tuning(loaded, terms, tune, how, bounds)
     prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)

@@ -12,7 +12,7 @@ __all__ = ["DIRECT", "METHODS", "POLICY", "WEIGHTED", "TuneConfig"]
 POLICY = ("ddpo", "grpo")
 WEIGHTED = ("wdce", "rwr", "smc")
 DIRECT = ("draft", "draft-lv", "alignprop", "refl", "drakes")
-METHODS = (*POLICY, *WEIGHTED, "sdpo", "vidd", *DIRECT)
+METHODS = (*POLICY, "sepo", *WEIGHTED, "sdpo", "vidd", *DIRECT)
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,18 @@ class TuneConfig:
     """How a model is tuned towards ``p(x) exp(reward(x) / alpha)``.
 
     Attributes:
-        method: ``"ddpo"`` or ``"grpo"`` (:mod:`graphdiff.finetune.policy`), ``"wdce"``,
-            ``"rwr"`` or ``"smc"`` (:mod:`graphdiff.finetune.weighted`), ``"sdpo"`` or ``"vidd"``
+        method: ``"ddpo"`` or ``"grpo"`` (:mod:`graphdiff.finetune.policy`), ``"sepo"``
+            (:mod:`graphdiff.finetune.sepo`), ``"wdce"``, ``"rwr"`` or ``"smc"``
+            (:mod:`graphdiff.finetune.weighted`), ``"sdpo"`` or ``"vidd"``
             (:mod:`graphdiff.finetune.stepwise`); with a differentiable reward
             ``"draft"``, ``"draft-lv"``, ``"alignprop"``, ``"refl"`` or ``"drakes"``
             (:mod:`graphdiff.finetune.direct`).
         alpha: Temperature; the smaller, the further from the base model.
         steps: Steps of the sampler while tuning; ``None`` for those of the model.
         picked: Steps of each chain that a policy gradient is taken at, or that the divergence of
-            steps without a gradient is estimated from (``"drakes"``); 0 for all.
-        group: Samples that ``"grpo"`` and ``"sdpo"`` compare with each other, and particles of a
-            population of ``"smc"``; a divisor of the batch.
+            steps without a gradient is estimated from (``"drakes"``, ``"sepo"``); 0 for all.
+        group: Samples that ``"grpo"``, ``"sepo"`` and ``"sdpo"`` compare with each other, and
+            particles of a population of ``"smc"``; a divisor of the batch.
         repeats: Noise levels that a weighted sample is trained at in each iteration; draws of the
             last step for ``"draft-lv"``, and of a clean sample that judges a state for ``"vidd"``.
         truncate: Last steps that a direct method differentiates; 0 for all.
@@ -41,8 +42,15 @@ class TuneConfig:
         straight_through: Whether relaxed draws are one-hot with the gradient of soft ones, or soft.
         min_distinct: The tuning stops if fewer than this share of a batch's samples are different:
             it has collapsed. 0 never stops.
+        min_entropy: The same if their tokens have less entropy than this within a batch, nats, on
+            average (:mod:`graphdiff.finetune.watch`). 0 never stops.
         max_kl: The tuning stops if chains are further than this from the base model, nats, on
-            average over a batch; for ``"ddpo"``, ``"grpo"`` and ``"drakes"`` with path divergence.
+            average over a batch; for methods that draw the present model's chains, and direct ones
+            with path divergence.
+        novelty: Log the share of samples that are no training example of the base model. It reads
+            and decodes the whole training set once.
+        dual_lr: Step size of the multipliers of constraints
+            (:mod:`graphdiff.finetune.constraint`).
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
     """
@@ -50,6 +58,7 @@ class TuneConfig:
     method: Literal[
         "ddpo",
         "grpo",
+        "sepo",
         "wdce",
         "rwr",
         "smc",
@@ -72,7 +81,10 @@ class TuneConfig:
     straight_through: bool = True
     checkpoint: bool = False
     min_distinct: float = 0.25
+    min_entropy: float = 0.0
     max_kl: float | None = None
+    novelty: bool = False
+    dual_lr: float = 0.1
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")
@@ -85,11 +97,25 @@ class TuneConfig:
         self._require("temperature", self.temperature >= 0, "at least 0")
         self._require("min_distinct", 0 <= self.min_distinct <= 1, "between 0 and 1")
         self._require("max_kl", self.max_kl is None or self.max_kl > 0, "positive")
-        pays = self.method in POLICY or (self.method == "drakes" and self.kl in (None, "path"))
-        expected = "None: only ddpo, grpo and drakes with its path divergence measure it"
-        self._require("max_kl", self.max_kl is None or pays, expected)
+        expected = "None: smc, sdpo and direct methods without tune.kl 'path' do not measure it"
+        self._require("max_kl", self.max_kl is None or self.measures_distance, expected)
+        self._require("min_entropy", self.min_entropy >= 0, "at least 0")
+        self._require("dual_lr", 0 < self.dual_lr < float("inf"), "positive")
         kinds = (None, "path", "drakes-release", "none")
         self._require("kl", self.kl in kinds, "path, drakes-release or none")
+
+    @property
+    def path_kl(self) -> bool:
+        """Whether the loss holds the divergence of the whole chain, times ``alpha``."""
+        direct = self.method in DIRECT
+        return self.method in POLICY or (
+            direct and (self.kl == "path" or (self.kl is None and self.method == "drakes"))
+        )
+
+    @property
+    def measures_distance(self) -> bool:
+        """Whether the divergence of the present model's chains from the base model's is known."""
+        return self.path_kl or self.method in ("sepo", "wdce", "rwr", "vidd")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

@@ -7,7 +7,7 @@ says what it would have drawn from, with gradients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,17 @@ from graphdiff.core.step import Step
 from graphdiff.core.value import RewardFunction, rewards_of
 from graphdiff.finetune.config import TuneConfig
 
-__all__ = ["Rollout", "Tuned", "kernels_at", "log_prob", "pick", "predict", "replayable", "roll"]
+__all__ = [
+    "Rollout",
+    "Tuned",
+    "kernels_at",
+    "log_prob",
+    "pick",
+    "predict",
+    "replayable",
+    "roll",
+    "worst_for_none",
+]
 
 
 @dataclass(frozen=True)
@@ -106,6 +116,7 @@ def roll(
     *,
     paths: bool = False,
     meet: tuple[int, int] | None = None,
+    move: Callable[[State], State] | None = None,
 ) -> Rollout:
     """Run chains without gradients and judge what they end in.
 
@@ -118,6 +129,7 @@ def roll(
         paths: Keep the log-probability of the steps.
         meet: A step and a size of groups: before that step the samples of a group all take the
             state of the first of them, and part again.
+        move: What becomes of the state in which they met.
 
     Raises:
         ConfigError: A step cannot be replayed.
@@ -139,7 +151,8 @@ def roll(
                     )
                 states.append(step.state)
                 if meet is not None and step.index + 1 == meet[0]:
-                    back = replace(step, state=_first_of_group(step.state, meet[1]))
+                    met = _first_of_group(step.state, meet[1])
+                    back = replace(step, state=met if move is None else move(met))
                     states[-1] = back.state
                 if paths:
                     end = step.index == step.total - 1
@@ -153,8 +166,14 @@ def roll(
             f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
             "samples with one"
         )
-    lowest = found[scored].amin()
-    return Rollout(tuple(states), torch.where(scored, found, lowest), scored, logs, seed)
+    return Rollout(tuple(states), worst_for_none(found), scored, logs, seed)
+
+
+def worst_for_none(rewards: Tensor) -> Tensor:
+    """Rewards ``[b]`` in which samples without one have the lowest of the others, or zero."""
+    scored = torch.isfinite(rewards)
+    lowest = rewards[scored].amin() if bool(scored.any()) else rewards.new_zeros(())
+    return torch.where(scored, rewards, lowest)
 
 
 def _next(chain: Any, back: Step | None) -> Step | None:

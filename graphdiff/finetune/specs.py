@@ -1,7 +1,7 @@
 """Rewards as they are written: ``[WEIGHT*]NAME[:LOW..HIGH]``.
 
-A name is that of a score, ``FILE.py:FUNCTION``, or ``PREFIX:TEXT`` for what a task makes itself
-(``oracle:NAME@TARGET`` for sequences).
+A name is that of a score, ``FILE.py:FUNCTION``, or ``PREFIX[:TEXT]`` for what a task makes itself
+(``oracle:NAME@TARGET`` for sequences, ``valid`` for molecules).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _term(
     else:
         raise ArgumentError(
             f"unknown reward {name!r} in {spec!r}: this model knows "
-            f"{', '.join([*sorted(scores), *(f'{p}:NAME' for p in makers)]) or 'none'}; or give "
+            f"{', '.join([*sorted(scores), *(f'{p}[:NAME]' for p in makers)]) or 'none'}; or give "
             "your own as FILE.py:FUNCTION"
         )
     reward: Reward = ItemReward(decode, score, name, key, workers)

@@ -9,7 +9,7 @@ as the base. Samples of a batch are compared with each other, so a batch cannot 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
@@ -19,17 +19,26 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from graphdiff.core.denoiser import Denoiser
-from graphdiff.core.errors import ArgumentError, ConfigError, TrainingError
+from graphdiff.core.errors import ArgumentError, ConfigError
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
+from graphdiff.core.soft import soften
 from graphdiff.core.state import State
-from graphdiff.core.value import RewardFunction
+from graphdiff.core.value import RewardFunction, rewards_of
 from graphdiff.finetune.config import DIRECT, POLICY, WEIGHTED, TuneConfig
-from graphdiff.finetune.direct import direct_losses, require_differentiable
-from graphdiff.finetune.policy import policy_losses
-from graphdiff.finetune.rollout import Tuned, replayable, roll
-from graphdiff.finetune.stepwise import sdpo_losses, vidd_losses
-from graphdiff.finetune.weighted import smc_losses, weighted_losses
+from graphdiff.finetune.constraint import Constraint, Lagrangian
+from graphdiff.finetune.direct import require_differentiable
+from graphdiff.finetune.lesson import Lesson, learn
+from graphdiff.finetune.rollout import Tuned, replayable, worst_for_none
+from graphdiff.finetune.sepo import levels
+from graphdiff.finetune.watch import (
+    check,
+    diversity,
+    estimated_distance,
+    novelty,
+    require_tokens,
+    training_keys,
+)
 from graphdiff.model import Model
 from graphdiff.task import Data, Samples, Task
 from graphdiff.train.config import TrainConfig
@@ -67,12 +76,14 @@ class TuneTask(Task):
         reference: The base model's network, frozen.
         reward: Of finished samples.
         config: How it is tuned.
+        seen: What training examples are known by, if novelty is logged.
     """
 
     base: Task
     reference: Denoiser
     reward: RewardFunction
     config: TuneConfig
+    seen: frozenset[Hashable] | None = None
     title: ClassVar[str] = "reward fine-tuning"
 
     @property
@@ -124,56 +135,50 @@ class TuneTask(Task):
         return None if each is None else each * times
 
     def losses(self, denoiser: Denoiser, clean: State, key: Key) -> dict[str, Tensor]:
-        """Draw, judge, and what to learn from it; ``reward``, with a minus, is for the log."""
-        method = self.config.method
-        tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
-        seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
-        if method in DIRECT:
-            found, rewards, ends = direct_losses(tuned, clean, self.reward, seed, key)
-        elif method == "smc":
-            found, rewards, ends = smc_losses(self.base, tuned, clean, self.reward, seed, key)
-        elif method == "sdpo":
-            found, rollout = sdpo_losses(tuned, clean, self.reward, seed, key)
-            rewards, ends = rollout.rewards, rollout.final
-        else:
-            paths = method == "wdce"
-            rollout = roll(tuned.sampler, denoiser, clean, self.reward, seed, paths=paths)
-            rewards, ends = rollout.rewards, rollout.final
-            if method in POLICY:
-                found = policy_losses(tuned, rollout, key)
-            elif method == "vidd":
-                found = vidd_losses(tuned, rollout, self.reward, key)
-            else:
-                found = weighted_losses(self.base, tuned, rollout, key)
-        some = next(iter(found.values()))
-        self._watch(found, ends)
-        return {**found, "reward": -rewards.to(some)}
+        """Draw, judge, and what to learn from it; the rest is for the log, and has no gradient.
 
-    def _watch(self, found: Mapping[str, Tensor], ends: State) -> None:
-        """Stop a tuning that has collapsed or has gone too far.
+        ``reward`` comes with a minus; :mod:`graphdiff.finetune.watch` and
+        :mod:`graphdiff.finetune.constraint` name the others.
 
         Raises:
-            TrainingError: What happened, and what to do.
+            TrainingError: The tuning has collapsed, or has gone too far.
         """
-        config, b = self.config, ends.batch_size
-        rows = [ends[name].detach().flatten(1) for name in self._chain().process.parts]
-        if all(not row.is_floating_point() for row in rows):
-            share = len(torch.unique(torch.cat(rows, 1), dim=0)) / b
-            if share < config.min_distinct and b >= 8:
-                raise TrainingError(
-                    f"only {share:.0%} of the samples of a batch are different "
-                    f"(tune.min_distinct {config.min_distinct:g}): the tuning has collapsed; take "
-                    "the last checkpoint, or start again with a larger tune.alpha or a lower "
-                    "train.lr"
-                )
-        if config.max_kl is not None:
-            far = float(found["kl"].detach().mean()) / config.alpha
-            if far > config.max_kl:
-                raise TrainingError(
-                    f"the chains are {far:.2f} nats from the base model (tune.max_kl "
-                    f"{config.max_kl:g}); take the last checkpoint, or start again with a larger "
-                    "tune.alpha"
-                )
+        tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
+        seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
+        lesson = learn(self.base, tuned, clean, self.reward, seed, key)
+        some = next(iter(lesson.losses.values()))
+        notes = self._report(tuned, lesson, key)
+        shown = {name: note.to(some).expand(len(some)) for name, note in notes.items()}
+        return {**lesson.losses, **shown}
+
+    def _report(self, tuned: Tuned, lesson: Lesson, key: Key) -> dict[str, Tensor]:
+        """What to log of a batch, scalars or ``[b]``; constraints move their multipliers."""
+        config, process, ends = self.config, tuned.sampler.process, lesson.ends
+        notes = diversity(process, ends)
+        if config.path_kl:
+            notes["distance"] = lesson.losses["kl"].detach().mean() / config.alpha
+        elif lesson.rollout is not None:
+            notes["distance"] = estimated_distance(tuned, lesson.rollout, key).mean()
+        if self.seen is not None:
+            notes["novelty"] = novelty(self.base, self.seen, ends)
+        check(config, notes, ends.batch_size)
+        rewards = lesson.rewards
+        if isinstance(self.reward, Lagrangian):
+            # Differentiable scores read class weights.
+            judged = soften(process, ends) if config.method in DIRECT else ends
+            with torch.no_grad():
+                rewards = worst_for_none(rewards_of(self.reward.reward, judged))
+                notes.update(self.reward.ascend(judged, lesson.weights))
+        return {"reward": -rewards, **notes}
+
+    def training_state(self) -> dict[str, Any]:
+        """The multipliers of constraints, if there are any."""
+        return self.reward.state() if isinstance(self.reward, Lagrangian) else {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the multipliers of a checkpoint."""
+        if isinstance(self.reward, Lagrangian):
+            self.reward.load(state)
 
     def _chain(self) -> Sampler:
         """The sampler that is tuned.
@@ -224,13 +229,26 @@ class TuneTask(Task):
 
 
 def tuning(
-    model: Model, reward: RewardFunction, config: TuneConfig, train: TrainConfig
+    model: Model,
+    reward: RewardFunction,
+    config: TuneConfig,
+    train: TrainConfig,
+    constraints: Sequence[Constraint] = (),
 ) -> tuple[TuneTask, Templates]:
     """Task and data for a :class:`graphdiff.train.Trainer` that tunes ``model``.
 
+    Args:
+        model: The base model.
+        reward: Of finished samples.
+        config: How it is tuned.
+        train: How it is trained.
+        constraints: Bounds on means of scores (:meth:`graphdiff.model.Model.constraint`).
+
     Raises:
+        ArgumentError: A constraint is there twice.
         ConfigError: The model's sampler or training loss cannot be used for tuning, the batch is
             no multiple of a group, or a setting of the training makes no sense for it.
+        DataError: The training set that novelty is measured against cannot be loaded.
     """
     if train.accumulate > 1:
         raise ConfigError(
@@ -242,7 +260,7 @@ def tuning(
             f"train.max_loss_factor is {train.max_loss_factor:g}, but the divergence from the base "
             "model starts at zero and grows by any factor; set it to None"
         )
-    if config.method in ("grpo", "sdpo", "smc") and train.batch_size % config.group:
+    if config.method in ("grpo", "sepo", "sdpo", "smc") and train.batch_size % config.group:
         raise ConfigError(
             f"train.batch_size is {train.batch_size}, expected a multiple of tune.group "
             f"({config.group})"
@@ -250,19 +268,24 @@ def tuning(
     reference = model.task.build()
     reference.load_state_dict(model.denoiser.state_dict())
     reference.eval().requires_grad_(False)
-    task = TuneTask(model.task, reference, reward, config)
-    task._chain()
+    target = Lagrangian(reward, constraints, config.dual_lr) if constraints else reward
+    seen = training_keys(model.task, model.task.data()) if config.novelty else None
+    task = TuneTask(model.task, reference, target, config, seen)
+    chain = task._chain()
+    if config.method == "sepo":
+        levels(chain)
+    require_tokens(config, chain.process)
     if config.method in WEIGHTED:
         _require_losses(task)
     if config.method in DIRECT:
-        chain = task._chain()
-        require_differentiable(Tuned(config, chain, reference, reference), reward)
+        require_differentiable(Tuned(config, chain, reference, reference), target)
     facts = {
         "name": model.dataset or "samples",
         "split": "samples of the model itself",
         "base": model.name,
         "base_sha256": {name: file.sha256 for name, file in model.card.files.items()},
         "reward": getattr(reward, "name", type(reward).__name__),
+        "constraints": [constraint.name for constraint in constraints],
         "tune": asdict(config),
     }
     return task, Templates(model.task, train.seed, facts)

@@ -72,8 +72,10 @@ def weighted_losses(task: Task, tuned: Tuned, rollout: Rollout, key: Key) -> dic
 
 def smc_losses(
     task: Task, tuned: Tuned, template: State, reward: RewardFunction, seed: int, key: Key
-) -> tuple[dict[str, Tensor], Tensor, State]:
-    """The task's own losses ``[b]`` on weighted particles of the base model; rewards, particles.
+) -> tuple[dict[str, Tensor], Tensor, State, Tensor]:
+    """The task's own losses ``[b]`` on weighted particles of the base model.
+
+    Rewards, particles and their weights ``[b]`` come with them.
 
     Args:
         task: Whose losses.
@@ -97,7 +99,7 @@ def smc_losses(
         raise RewardError(f"none of {b} particles has a reward; the base model makes none with one")
     w = torch.where(scored, w, 0.0)
     lowest = rewards[scored].amin()
-    return _weighted(task, tuned, ends, w, key), torch.where(scored, rewards, lowest), ends
+    return _weighted(task, tuned, ends, w, key), torch.where(scored, rewards, lowest), ends, w
 
 
 def _weighted(task: Task, tuned: Tuned, clean: State, w: Tensor, key: Key) -> dict[str, Tensor]:

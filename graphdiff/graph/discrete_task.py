@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from graphdiff.graph.discrete_config import DiscreteConfig
 from graphdiff.graph.output import GraphOutput
 from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.task import Data, Samples, Task
+
+if TYPE_CHECKING:
+    from graphdiff.finetune.reward import Reward
 
 __all__ = ["DiscreteGraphData", "DiscreteGraphTask", "GraphTask"]
 
@@ -172,6 +175,11 @@ class GraphTask(Task):
     def scores(self) -> Mapping[str, Callable[[Any], float]]:
         """Scores of molecules or graphs, see :mod:`graphdiff.graph.rewards`."""
         return self._output.scores()
+
+    @final
+    def reward_makers(self) -> Mapping[str, Callable[[str], Reward]]:
+        """``valid`` for molecules: whether a sample needs no correction."""
+        return self._output.reward_makers(self.quantise)
 
     @final
     def item_key(self, item: Any) -> Hashable | None:

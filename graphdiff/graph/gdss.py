@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from graphdiff.graph.nets.gdss import EdgeNetwork, GDSSNetwork, NodeNetwork, Nod
 from graphdiff.graph.output import GraphOutput
 from graphdiff.graph.sizes import draw_sizes, given_sizes
 from graphdiff.task import Data, Samples, Task
+
+if TYPE_CHECKING:
+    from graphdiff.finetune.reward import Reward
 
 __all__ = ["GDSSData", "GDSSTask", "build_network", "build_process", "solver_of"]
 
@@ -285,6 +288,10 @@ class GDSSTask(Task):
     def scores(self) -> Mapping[str, Callable[[Any], float]]:
         """Scores of molecules or graphs, see :mod:`graphdiff.graph.rewards`."""
         return self._output.scores()
+
+    def reward_makers(self) -> Mapping[str, Callable[[str], Reward]]:
+        """``valid`` for molecules: whether a sample needs no correction."""
+        return self._output.reward_makers(self.quantise)
 
     def item_key(self, item: Any) -> Hashable | None:
         """Canonical SMILES, or the edges of a graph."""

@@ -19,6 +19,8 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.graphs import Graphs, concat
 
 if TYPE_CHECKING:
+    from graphdiff.core.state import State
+    from graphdiff.finetune.reward import Reward
     from graphdiff.task import Samples
 
 __all__ = ["GraphOutput"]
@@ -46,6 +48,19 @@ class GraphOutput:
         from graphdiff.graph.rewards import GRAPH_SCORES, MOLECULE_SCORES
 
         return MOLECULE_SCORES if self.atoms else GRAPH_SCORES
+
+    def reward_makers(
+        self, quantise: Callable[[State], Graphs]
+    ) -> Mapping[str, Callable[[str], Reward]]:
+        """``valid`` for molecules: no score of an item, since items are corrected."""
+        from graphdiff.graph.rewards import Valid
+
+        def make(text: str) -> Reward:
+            if text:
+                raise ArgumentError(f"the reward 'valid' takes no name, found 'valid:{text}'")
+            return Valid(quantise, self.atoms)
+
+        return {"valid": make} if self.atoms else {}
 
     def key(self, item: Any) -> Hashable | None:
         """What equal items share."""

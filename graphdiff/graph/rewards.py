@@ -1,7 +1,7 @@
 """Scores of molecules and graphs by name: what ``--reward`` knows for graph models.
 
-Molecules are scored as a user holds them: corrected to valid ones, largest fragment. How many of
-the samples needed no correction is what ``graphdiff evaluate`` reports beside.
+Molecules are scored as a user holds them: corrected to valid ones, largest fragment. Only ``valid``
+looks at what the model really made: one for a sample that needs no correction, else zero.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import networkx as nx
     from rdkit import Chem
+    from torch import Tensor
 
-__all__ = ["GRAPH_SCORES", "MOLECULE_SCORES", "graph_key", "molecule_key"]
+    from graphdiff.core.state import State
+    from graphdiff.data.graphs import Graphs
+
+__all__ = ["GRAPH_SCORES", "MOLECULE_SCORES", "Valid", "graph_key", "molecule_key"]
+
+
+@dataclass(frozen=True)
+class Valid:
+    """Whether RDKit accepts every valence of a molecule as it was made, before any correction.
+
+    Attributes:
+        quantise: Finished states to packed graphs.
+        atoms: Elements of the node classes.
+    """
+
+    quantise: Callable[[State], Graphs]
+    atoms: tuple[str, ...]
+    name: str = "valid"
+    differentiable: bool = False
+
+    def __call__(self, state: State) -> Tensor:
+        """One or zero ``[b]``, float64."""
+        import torch
+
+        from graphdiff.graph.molecules import is_valid, to_molecules
+
+        found = [is_valid(mol) for mol in to_molecules(self.quantise(state), self.atoms)]
+        return torch.tensor(found, dtype=torch.float64, device=state.device)
 
 
 def qed(mol: Chem.Mol) -> float:

@@ -191,6 +191,7 @@ def resume(live: Live) -> int:
     """
     found = list_checkpoints(live.out)
     if not found:
+        live.task.load_training_state({})
         return 0
     path = found[-1]
     try:
@@ -211,6 +212,7 @@ def resume(live: Live) -> int:
         live.step = state["step"]
         live.averages = dict(state["averages"])
         live.seconds = state["seconds"]
+        live.task.load_training_state(state.get("task", {}))
         position: int = state["log_position"]
     except (KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(
@@ -234,6 +236,7 @@ def _write(live: Live, path: Path, log_position: int, overwrite: bool = False) -
         "ema_updates": live.ema.updates if live.ema is not None else 0,
         "averages": live.averages,
         "seconds": live.seconds,
+        "task": live.task.training_state(),
         "log_position": log_position,
     }
     ema = live.ema.state() if live.ema is not None else None

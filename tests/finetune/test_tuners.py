@@ -263,29 +263,3 @@ def test_finetune_on_the_command_line(tmp_path: Path) -> None:
         "--reward", "qed", "--method", "grpo", "--set", "train.batch_size=9", rc=2
     )
     assert "found model" in call("--reward", "qed", "--set", "model.dx=3", rc=2)
-
-
-def test_a_collapse_and_too_long_a_way_stop_the_tuning(tmp_path: Path) -> None:
-    """Equal samples, and chains far from the base model, are errors that name the way out."""
-    from graphdiff.core.errors import TrainingError
-    from graphdiff.finetune.task import TuneTask
-
-    base = graphdiff.load("defog-qm9")
-    task, _ = tuning(
-        base,
-        base.reward("qed"),
-        TuneConfig("ddpo", 0.5, max_kl=2.0),
-        TrainConfig(steps=1, batch_size=8, max_loss_factor=None),
-    )
-    assert isinstance(task, TuneTask)
-    ids = torch.arange(8)
-    ends = base.task.template(ids, torch.full((8,), 4), pad=4)
-    varied = ends.replace(x=torch.arange(8)[:, None].expand(8, 4) % 4)
-    far, near = {"kl": torch.full((8,), 1.5)}, {"kl": torch.full((8,), 0.5)}
-    with pytest.raises(TrainingError, match="only 12% of the samples"):
-        task._watch(near, ends)
-    with pytest.raises(TrainingError, match=r"3\.00 nats from the base model"):
-        task._watch(far, varied)
-    task._watch(near, varied)
-    with pytest.raises(ConfigError, match=r"tune\.max_kl"):
-        TuneConfig("wdce", max_kl=1.0)

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from graphdiff.core.denoiser import Denoiser, Subs
 from graphdiff.core.rng import Key
+from graphdiff.core.soft import soften
 from graphdiff.core.state import State
-from graphdiff.finetune.config import DIRECT, POLICY, TuneConfig
-from graphdiff.finetune.direct import direct_losses
-from graphdiff.finetune.policy import policy_losses
+from graphdiff.finetune.config import DIRECT, TuneConfig
+from graphdiff.finetune.constraint import Lagrangian
+from graphdiff.finetune.lesson import learn
 from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, roll
-from graphdiff.finetune.stepwise import sdpo_losses, vidd_losses
-from graphdiff.finetune.weighted import smc_losses, weighted_losses
 
 ALPHA = 0.8
 
@@ -45,6 +44,7 @@ class Problem:
 
     def __init__(self, steps: int = 20) -> None:
         self.made = case(steps=steps)
+        self.reward: Any = None  # that of the case
         self.denoiser, self.reference = self._network(), self._network()
         self.reference.requires_grad_(False)
 
@@ -96,21 +96,15 @@ class Problem:
             optimizer.step()
 
     def step(self, config: TuneConfig, ids: Tensor, k: int) -> dict[str, Tensor]:
-        """The losses of one iteration."""
-        key, tuned, method = Key(1, ids, step=k), self.tuned(config), config.method
-        template, black = self.made.template(ids), self.made.reward
-        if method in DIRECT:
-            return direct_losses(tuned, template, Differentiable(self.made), k, key)[0]
-        if method == "sdpo":
-            return sdpo_losses(tuned, template, black, k, key)[0]
-        if method == "smc":
-            return smc_losses(self, tuned, template, black, k, key)[0]  # type: ignore[arg-type]
-        rollout = self.roll(ids, k)
-        if method in POLICY:
-            return policy_losses(tuned, rollout, key)
-        if method == "vidd":
-            return vidd_losses(tuned, rollout, black, key)
-        return weighted_losses(self, tuned, rollout, key)  # type: ignore[arg-type]
+        """The losses of one iteration; multipliers of constraints move."""
+        direct = config.method in DIRECT
+        reward = self.reward or (Differentiable(self.made) if direct else self.made.reward)
+        template, key, tuned = self.made.template(ids), Key(1, ids, step=k), self.tuned(config)
+        lesson = learn(self, tuned, template, reward, k, key)  # type: ignore[arg-type]
+        if isinstance(reward, Lagrangian):
+            ends = soften(self.made.product, lesson.ends) if direct else lesson.ends
+            reward.ascend(ends, lesson.weights)
+        return lesson.losses
 
 
 def every(x: Tensor) -> Tensor:
@@ -121,10 +115,13 @@ def every(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Differentiable:
-    """The reward of a case as a multilinear function of class weights."""
+    """The reward of a case, or another table, as a multilinear function of class weights."""
 
     made: Case
+    table: Tensor | None = None
     differentiable: bool = True
+    name: str = "table"
 
     def __call__(self, state: State) -> Tensor:
-        return every(state["x"]).double() @ self.made.table
+        table = self.made.table if self.table is None else self.table
+        return every(state["x"]).double() @ table
