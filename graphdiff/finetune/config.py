@@ -45,6 +45,8 @@ class TuneConfig:
             average over a batch; for ``"ddpo"``, ``"grpo"`` and ``"drakes"`` with path divergence.
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
+        lora: Rank of the change of each matrix that is trained while the base weights stay as they
+            are (:mod:`graphdiff.train.lora`); ``None`` trains all weights.
     """
 
     method: Literal[
@@ -73,6 +75,7 @@ class TuneConfig:
     checkpoint: bool = False
     min_distinct: float = 0.25
     max_kl: float | None = None
+    lora: int | None = None
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")
@@ -88,6 +91,8 @@ class TuneConfig:
         pays = self.method in POLICY or (self.method == "drakes" and self.kl in (None, "path"))
         expected = "None: only ddpo, grpo and drakes with its path divergence measure it"
         self._require("max_kl", self.max_kl is None or pays, expected)
+        rank = "None (all weights), or a rank of at least 1"
+        self._require("lora", self.lora is None or self.lora >= 1, rank)
         kinds = (None, "path", "drakes-release", "none")
         self._require("kl", self.kl in kinds, "path, drakes-release or none")
 

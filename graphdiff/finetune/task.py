@@ -33,6 +33,7 @@ from graphdiff.finetune.weighted import smc_losses, weighted_losses
 from graphdiff.model import Model
 from graphdiff.task import Data, Samples, Task
 from graphdiff.train.config import TrainConfig
+from graphdiff.train.lora import adapt
 
 __all__ = ["Templates", "TuneTask", "tuning"]
 
@@ -67,12 +68,14 @@ class TuneTask(Task):
         reference: The base model's network, frozen.
         reward: Of finished samples.
         config: How it is tuned.
+        seed: Of the first factors of low-rank changes.
     """
 
     base: Task
     reference: Denoiser
     reward: RewardFunction
     config: TuneConfig
+    seed: int = 0
     title: ClassVar[str] = "reward fine-tuning"
 
     @property
@@ -99,9 +102,15 @@ class TuneTask(Task):
         return self.base.to_config()
 
     def build(self) -> Denoiser:
-        """A network with the weights of the reference."""
+        """A network with the weights of the reference, or with low-rank changes of them.
+
+        Raises:
+            ConfigError: The changes would be larger than the network, or it has no matrix.
+        """
         denoiser = self.base.build()
         denoiser.load_state_dict(self.reference.state_dict())
+        if self.config.lora is not None:
+            adapt(denoiser, self.config.lora, seed=self.seed)
         return denoiser
 
     def data(self, root: str | Path | None = None) -> Data:
@@ -109,8 +118,11 @@ class TuneTask(Task):
         return Templates(self.base, 0, {"name": "samples"})
 
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
-        """Those of the base."""
-        return self.base.groups(denoiser)
+        """Those of the base, without what low-rank changes leave as it is."""
+        groups = self.base.groups(denoiser)
+        if self.config.lora is not None:
+            groups = {name: [p for p in g if p.requires_grad] for name, g in groups.items()}
+        return {name: group for name, group in groups.items() if group}
 
     def memory(self, batch: int, *, training: bool) -> int | None:
         """Activations of every step that is differentiated."""
@@ -250,8 +262,10 @@ def tuning(
     reference = model.task.build()
     reference.load_state_dict(model.denoiser.state_dict())
     reference.eval().requires_grad_(False)
-    task = TuneTask(model.task, reference, reward, config)
+    task = TuneTask(model.task, reference, reward, config, train.seed)
     task._chain()
+    if config.lora is not None:
+        task.build()  # what cannot be adapted is named before a run is begun
     if config.method in WEIGHTED:
         _require_losses(task)
     if config.method in DIRECT:
