@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads
+from graphdiff.cli.common import Json, Threads, note
 from graphdiff.cli.train import Fresh, Resume, prepare, run_to_the_end
 
 __all__ = ["finetune"]
@@ -68,4 +68,6 @@ def finetune(
     prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)
+    if trainer.engine.main and not as_json:
+        note(f"{trainer.trained:,} parameters are trained, {trainer.frozen:,} stay as they are")
     run_to_the_end(trainer, as_json=as_json)

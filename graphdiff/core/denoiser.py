@@ -276,9 +276,13 @@ class Subs(Parametrization):
         never = torch.finfo(out.dtype).min / 4
         classes = torch.arange(hidden + 1, device=out.device)
         logits = torch.log_softmax(out.masked_fill(classes == hidden, never), dim=-1)
-        token = x_t.unsqueeze(-1)
-        carried = torch.full_like(logits, never).masked_fill(classes == token, 0.0)
-        return torch.where(token == hidden, logits, carried)
+        return torch.where(x_t.unsqueeze(-1) == hidden, logits, self.carried(out, x_t))
+
+    def carried(self, out: Tensor, x_t: Tensor) -> Tensor:
+        """The answer where every token is visible: ``x_t``, whatever the network says."""
+        classes = torch.arange(out.shape[-1], device=out.device)
+        never = torch.full_like(out, torch.finfo(out.dtype).min / 4)
+        return never.masked_fill(classes == x_t.unsqueeze(-1), 0.0)
 
     def target(self, process: Process, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The clean classes ``x0``."""

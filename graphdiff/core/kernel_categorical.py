@@ -106,13 +106,13 @@ class Categorical(Kernel):
         return self.relax(self.gumbel_noise(key), temperature, hard)
 
     def gumbel_noise(self, key: Key) -> Tensor:
-        """Uniform noise ``[b, size, K]`` for :meth:`relax`, float64."""
-        classes = self._free_logits().shape[-1]
+        """Standard Gumbel noise ``[b, size, K]`` for :meth:`relax`, float64."""
+        classes = (self._logits if self._weights is None else self._weights).shape[-1]  # type: ignore[union-attr]
         flat = key.uniform(self.noise_size * classes, torch.float64)
-        return flat.reshape(len(flat), self.noise_size, classes)
+        return -torch.log(-torch.log(flat.reshape(len(flat), self.noise_size, classes)))
 
     def relax(
-        self, uniform: Tensor, temperature: float, hard: bool = True, stay: int | None = None
+        self, noise: Tensor, temperature: float, hard: bool = True, stay: int | None = None
     ) -> Tensor:
         r"""As :meth:`relaxed`, with noise ``[b, size, K]`` that other kernels may share.
 
@@ -126,7 +126,6 @@ class Categorical(Kernel):
             raise ArgumentError(f"temperature must not be negative, found {temperature}")
         # Impossible classes stay finite, and so do gradients.
         free = self._free_logits().double().clamp(min=-1e4)
-        noise = -torch.log(-torch.log(uniform))
         if stay is None:
             weights = _relaxed(free, noise, temperature, hard)
         else:
@@ -197,6 +196,8 @@ class Categorical(Kernel):
 def _relaxed(logits: Tensor, noise: Tensor, temperature: float, hard: bool) -> Tensor:
     """Soft argmax of the noisy logits; one-hot with its gradient if ``hard``."""
     scores = logits + noise
+    if not logits.requires_grad and (hard or not temperature):
+        return functional.one_hot(scores.argmax(-1), scores.shape[-1]).to(scores)
     weights = torch.softmax(scores / temperature if temperature else logits, -1)
     if temperature and not hard:
         return weights

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.checks import classes_of
-from graphdiff.core.denoiser import Denoiser
+from graphdiff.core.denoiser import Denoiser, Subs
 from graphdiff.core.kernel import Categorical, Delta, Kernel
 from graphdiff.core.process import Product
 from graphdiff.core.program import Carry
@@ -77,12 +77,15 @@ class SoftStep:
         carry: What the programs remember after the step.
         clean: For each component the kernels of the predicted clean data, as ``parts``; the
             prediction itself for continuous ones.
+        sure: For each discrete component whether the kernel given class ``k`` is the same for all
+            networks: a visible token under :class:`graphdiff.core.denoiser.Subs`.
     """
 
     state: State
     parts: Mapping[str, tuple[Kernel, ...]]
     carry: Mapping[str, Carry]
     clean: Mapping[str, tuple[Categorical, ...] | Tensor]
+    sure: Mapping[str, tuple[bool, ...]]
 
     def draw(self, key: Key, temperature: float, *, hard: bool) -> State:
         """The next state, differentiable in the network and in the weights of this one.
@@ -126,10 +129,12 @@ class SoftStep:
             if not isinstance(first, Categorical):
                 total = total + first.kl(theirs[0])
                 continue
-            weights, space = self.state[name], first.space
+            weights, space = self.state[name].unbind(-1), first.space
+            same = [a and b for a, b in zip(self.sure[name], other.sure[name], strict=True)]
             each = [
                 w * _each_kl(p, q)  # type: ignore[arg-type]
-                for w, p, q in zip(weights.unbind(-1), kernels, theirs, strict=True)
+                for w, p, q, equal in zip(weights, kernels, theirs, same, strict=True)
+                if not equal
             ]
             total = total + space.sum(torch.stack(each).sum(0), first.mask)
         return total
@@ -158,7 +163,7 @@ def step_at(
     clock = torch.full((1,), slot.time, device=state.device)
     hard = harden(process, state)
     raw = _raw(denoiser, state, hard, clock)
-    parts, after, clean = {}, {}, {}
+    parts, after, clean, sure = {}, {}, {}, {}
     for name, part in process.parts.items():
         key, mask = Key(seed, state.ids).at(slot.noise, plan.streams[name]), state.mask(name)
         held = () if carry is None else carry.get(name, ())
@@ -166,9 +171,15 @@ def step_at(
         # What would have been drawn from another class, with the noise of this one.
         program = plan.programs[name].settled(i, x, mask, key)
         values = [x] if classes is None else [_all(x, k, part.space, mask) for k in range(classes)]
-        kernels, guesses = [], []
-        for value in values:
-            x0 = denoiser.parametrizations[name].to_x0(process[name], raw[name], value, clock)
+        kernels, guesses, told = [], [], denoiser.parametrizations[name]
+        # The last class is the mask; no network has a say in what is visible.
+        last = len(values) - 1
+        sure[name] = tuple(isinstance(told, Subs) and k < last for k in range(len(values)))
+        for value, known in zip(values, sure[name], strict=True):
+            if known and isinstance(told, Subs):
+                x0 = told.carried(raw[name].detach(), value)
+            else:
+                x0 = told.to_x0(process[name], raw[name], value, clock)
             x0 = part.space.project(x0, mask)
             kernel, after[name] = program.update(i, 0, value, x0, mask, held, key)
             kernels.append(kernel)
@@ -179,7 +190,7 @@ def step_at(
             if classes is None
             else tuple(Categorical(g, part.space, mask) for g in guesses)
         )
-    return SoftStep(state, parts, after, clean)
+    return SoftStep(state, parts, after, clean, sure)
 
 
 def _raw(denoiser: Denoiser, state: State, hard: State, clock: Tensor) -> dict[str, Tensor]:
@@ -210,9 +221,9 @@ def _mixed_draw(
     weights: Tensor, kernels: tuple[Categorical, ...], key: Key, temperature: float, hard: bool
 ) -> Tensor:
     """Relaxed draws of the kernels of all classes with one noise, weighted; ``[b, ..., K]``."""
-    uniform = kernels[0].gumbel_noise(key)
+    noise = kernels[0].gumbel_noise(key)
     drawn = [
-        w.unsqueeze(-1) * kernel.relax(uniform, temperature, hard, stay=k)
+        w.unsqueeze(-1) * kernel.relax(noise, temperature, hard, stay=k)
         for k, (w, kernel) in enumerate(zip(weights.unbind(-1), kernels, strict=True))
     ]
     return torch.stack(drawn).sum(0)

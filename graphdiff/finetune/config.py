@@ -53,6 +53,8 @@ class TuneConfig:
             (:mod:`graphdiff.finetune.constraint`).
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
+        lora: Rank of the change of each matrix that is trained while the base weights stay as they
+            are (:mod:`graphdiff.train.lora`); ``None`` trains all weights.
     """
 
     method: Literal[
@@ -85,6 +87,7 @@ class TuneConfig:
     max_kl: float | None = None
     novelty: bool = False
     dual_lr: float = 0.1
+    lora: int | None = None
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")
@@ -101,6 +104,8 @@ class TuneConfig:
         self._require("max_kl", self.max_kl is None or self.measures_distance, expected)
         self._require("min_entropy", self.min_entropy >= 0, "at least 0")
         self._require("dual_lr", 0 < self.dual_lr < float("inf"), "positive")
+        rank = "None (all weights), or a rank of at least 1"
+        self._require("lora", self.lora is None or self.lora >= 1, rank)
         kinds = (None, "path", "drakes-release", "none")
         self._require("kl", self.kl in kinds, "path, drakes-release or none")
 

@@ -41,6 +41,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from graphdiff.core.categorical import Absorbing
@@ -98,9 +99,10 @@ def direct_losses(
     start, carry, states = chain.head(template, total - k)
     state, pulls = soften(tuned.sampler.process, start), []
     for i in range(total - k, chain.last):
-        step, state, carry = chain.step(state, i, carry)
-        if chain.kl != "none":
-            pulls.append(chain.divergence(step, i, carry))
+        step, state, pull = chain.step(state, i, carry, priced=chain.kl != "none")
+        carry = step.carry
+        if pull is not None:
+            pulls.append(pull)
     ends = chain.ends(state, carry)
     found = torch.stack([_rewards(reward, end) for end in ends]).mean(0)
     scored = torch.isfinite(found.detach())
@@ -170,30 +172,35 @@ class _Chain:
         training = tuned.denoiser.training
         tuned.denoiser.eval()
         try:
-            for step in sampler.steps(tuned.denoiser, template, seed=self.seed):
-                states.append(state)
-                state, carry = step.state, step.carry
-                if step.index + 1 == count:
-                    break
+            # Nothing here has a gradient, so low-rank changes are added once.
+            with torch.no_grad(), parametrize.cached():
+                for step in sampler.steps(tuned.denoiser, template, seed=self.seed):
+                    states.append(state)
+                    state, carry = step.state, step.carry
+                    if step.index + 1 == count:
+                        break
         finally:
             tuned.denoiser.train(training)
         return state, carry, states
 
     def step(
-        self, state: State, i: int, carry: Mapping[str, Carry], draw: int = 0
-    ) -> tuple[SoftStep, State, Mapping[str, Carry]]:
-        """One differentiable step."""
+        self, state: State, i: int, carry: Mapping[str, Carry], *, priced: bool = False
+    ) -> tuple[SoftStep, State, Tensor | None]:
+        """One differentiable step, and its divergence if it is ``priced``."""
         tuned, config = self.tuned, self.tuned.config
-        key = repeat(Key(self.seed, state.ids, step=1 + i), draw)
+        key = Key(self.seed, state.ids, step=1 + i)
 
-        def go(values: dict[str, Tensor]) -> tuple[SoftStep, State]:
+        def go(values: dict[str, Tensor]) -> tuple[SoftStep, State, Tensor | None]:
             here = State(values, state.masks, state.ids)
             step = step_at(tuned.sampler, tuned.denoiser, here, i, carry, self.seed)
             hard = config.straight_through and self.kl != "drakes-release"
-            return step, step.draw(key, config.temperature, hard=hard)
+            after = step.draw(key, config.temperature, hard=hard)
+            # In here, so that a checkpoint holds nothing of the reference either.
+            return step, after, self.divergence(step, i, carry) if priced else None
 
-        step, after = _kept_or_not(go, dict(state.values), config.checkpoint)
-        return step, after, step.carry
+        found: tuple[SoftStep, State, Tensor | None]
+        found = _kept_or_not(go, dict(state.values), config.checkpoint)
+        return found
 
     def ends(self, state: State, carry: Mapping[str, Carry]) -> list[State]:
         """Finished samples in weights; several only with ``draft-lv``."""

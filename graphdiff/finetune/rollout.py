@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.errors import ConfigError, RewardError
@@ -138,7 +139,7 @@ def roll(
     training = denoiser.training
     denoiser.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), parametrize.cached():  # low-rank changes are added once
             states = [sampler.process.prior(template, Key(seed, template.ids))]
             logs = torch.zeros(template.batch_size, dtype=torch.float64, device=template.device)
             chain, back = sampler.steps(denoiser, template, seed=seed), None

@@ -42,6 +42,7 @@ from graphdiff.finetune.watch import (
 from graphdiff.model import Model
 from graphdiff.task import Data, Samples, Task
 from graphdiff.train.config import TrainConfig
+from graphdiff.train.lora import adapt
 
 __all__ = ["Templates", "TuneTask", "tuning"]
 
@@ -77,6 +78,7 @@ class TuneTask(Task):
         reward: Of finished samples.
         config: How it is tuned.
         seen: What training examples are known by, if novelty is logged.
+        seed: Of the first factors of low-rank changes.
     """
 
     base: Task
@@ -84,6 +86,7 @@ class TuneTask(Task):
     reward: RewardFunction
     config: TuneConfig
     seen: frozenset[Hashable] | None = None
+    seed: int = 0
     title: ClassVar[str] = "reward fine-tuning"
 
     @property
@@ -110,9 +113,15 @@ class TuneTask(Task):
         return self.base.to_config()
 
     def build(self) -> Denoiser:
-        """A network with the weights of the reference."""
+        """A network with the weights of the reference, or with low-rank changes of them.
+
+        Raises:
+            ConfigError: The changes would be larger than the network, or it has no matrix.
+        """
         denoiser = self.base.build()
         denoiser.load_state_dict(self.reference.state_dict())
+        if self.config.lora is not None:
+            adapt(denoiser, self.config.lora, seed=self.seed)
         return denoiser
 
     def data(self, root: str | Path | None = None) -> Data:
@@ -120,8 +129,11 @@ class TuneTask(Task):
         return Templates(self.base, 0, {"name": "samples"})
 
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
-        """Those of the base."""
-        return self.base.groups(denoiser)
+        """Those of the base, without what low-rank changes leave as it is."""
+        groups = self.base.groups(denoiser)
+        if self.config.lora is not None:
+            groups = {name: [p for p in g if p.requires_grad] for name, g in groups.items()}
+        return {name: group for name, group in groups.items() if group}
 
     def memory(self, batch: int, *, training: bool) -> int | None:
         """Activations of every step that is differentiated."""
@@ -270,11 +282,13 @@ def tuning(
     reference.eval().requires_grad_(False)
     target = Lagrangian(reward, constraints, config.dual_lr) if constraints else reward
     seen = training_keys(model.task, model.task.data()) if config.novelty else None
-    task = TuneTask(model.task, reference, target, config, seen)
+    task = TuneTask(model.task, reference, target, config, seen, train.seed)
     chain = task._chain()
     if config.method == "sepo":
         levels(chain)
     require_tokens(config, chain.process)
+    if config.lora is not None:
+        task.build()  # what cannot be adapted is named before a run is begun
     if config.method in WEIGHTED:
         _require_losses(task)
     if config.method in DIRECT:

@@ -30,6 +30,7 @@ from graphdiff.train.checkpoint import (
     save_model,
 )
 from graphdiff.train.config import TrainConfig
+from graphdiff.train.lora import restore, split
 
 if TYPE_CHECKING:
     from graphdiff.task import Task
@@ -205,10 +206,11 @@ def resume(live: Live) -> int:
         ) from error
     _check_same(live, path, card)
     try:
-        live.denoiser.load_state_dict(weights)
+        factors = state.get("factors", {})
+        restore(live.denoiser, weights, factors.get("weights", {}))
         live.optimizer.load_state_dict(state["optimizer"])
         if live.ema is not None and average is not None:
-            live.ema.load(average, state["ema_updates"])
+            live.ema.load(factors.get("ema", average), state["ema_updates"])
         live.step = state["step"]
         live.averages = dict(state["averages"])
         live.seconds = state["seconds"]
@@ -239,8 +241,11 @@ def _write(live: Live, path: Path, log_position: int, overwrite: bool = False) -
         "task": live.task.training_state(),
         "log_position": log_position,
     }
-    ema = live.ema.state() if live.ema is not None else None
-    save_model(path, live.denoiser.state_dict(), card, ema, resume=state, overwrite=overwrite)
+    weights, factors = split(live.denoiser.state_dict())
+    ema, means = split(live.ema.state()) if live.ema is not None else (None, {})
+    if factors:  # a model holds sums; to go on, their terms are needed
+        state["factors"] = {"weights": factors, "ema": means}
+    save_model(path, weights, card, ema, resume=state, overwrite=overwrite)
 
 
 def _check_same(live: Live, path: Path, card: Card) -> None:

@@ -155,6 +155,16 @@ class Trainer:
         """The task as it goes into the card, with the facts of the data that it samples with."""
         return self._live.task
 
+    @property
+    def trained(self) -> int:
+        """Numbers in the parameters that are trained."""
+        return sum(p.numel() for p in self._live.parameters if p.requires_grad)
+
+    @property
+    def frozen(self) -> int:
+        """Numbers in the parameters that stay as they are."""
+        return sum(p.numel() for p in self._live.denoiser.parameters() if not p.requires_grad)
+
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Outcome:
         """Train to the end, or until SIGINT or SIGTERM; see :meth:`events`.
 
@@ -340,6 +350,7 @@ class Trainer:
             "batch_size_asked": self.config.batch_size,
             "steps_per_epoch": self.steps_per_epoch,
             "parameters": {n: sum(p.numel() for p in g) for n, g in self._live.groups.items()},
+            "frozen": self.frozen,
             "device": str(self.engine.device),
             "processes": self.engine.world,
             "init": None if self._init is None else str(self._init),

@@ -366,3 +366,32 @@ def test_graphs_are_tuned_directly() -> None:
     )
     assert 0 < float(norm) < float("inf")
     assert float(found["reward"].mean()) > 5  # bonds
+
+
+def test_the_divergence_remembers_what_the_step_did() -> None:
+    """With a solver of order 2, equal networks are no divergence apart at any step.
+
+    A reference that is handed the memory *after* the step takes another one.
+    """
+    product = Product({"x": Gaussian(VP())})
+    sampler = Sampler(product, PlanSpec(noise=1.0, order=2), Times(6, end=0.1, start=1.0))
+    weight, bias = torch.linspace(0.2, 0.9, 20), torch.linspace(-1, 1, 20)
+
+    def network(shift: float) -> Denoiser:
+        return Denoiser(Affine(weight + shift, bias.clone()), product, {"x": X0()})
+
+    @dataclass(frozen=True)
+    class Mean:
+        differentiable: bool = True
+
+        def __call__(self, state: State) -> Tensor:
+            return state["x"][:, 0].double()
+
+    ids = torch.arange(16)
+    template = State({"x": torch.zeros(16, 1)}, {}, ids)
+    for shift, far in ((0.0, False), (0.1, True)):
+        config = TuneConfig("drakes", 1.0, truncate=0)
+        tuned = Tuned(config, sampler, network(shift), network(0.0))
+        found, _, _ = direct_losses(tuned, template, Mean(), 0, Key(1, ids))
+        assert bool((found["kl"] > 1e-4).all()) is far
+        assert far or not found["kl"].any()
