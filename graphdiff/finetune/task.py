@@ -24,6 +24,7 @@ from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
+from graphdiff.finetune.adjoint import adjoint_losses, memoryless
 from graphdiff.finetune.config import DIRECT, POLICY, WEIGHTED, TuneConfig
 from graphdiff.finetune.direct import direct_losses, require_differentiable
 from graphdiff.finetune.policy import policy_losses
@@ -130,6 +131,8 @@ class TuneTask(Task):
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
         if method in DIRECT:
             found, rewards, ends = direct_losses(tuned, clean, self.reward, seed, key)
+        elif method == "adjoint":
+            found, rewards, ends = adjoint_losses(tuned, clean, self.reward, seed, key)
         elif method == "smc":
             found, rewards, ends = smc_losses(self.base, tuned, clean, self.reward, seed, key)
         elif method == "sdpo":
@@ -179,10 +182,11 @@ class TuneTask(Task):
         """The sampler that is tuned.
 
         Raises:
-            ConfigError: Its steps cannot be replayed.
+            ConfigError: Its steps cannot be replayed, or, for ``adjoint``, made memoryless.
         """
         steps = {} if self.config.steps is None else {"steps": self.config.steps}
-        return replayable(self.base.sampler(**steps))
+        sampler = self.base.sampler(**steps)
+        return memoryless(sampler) if self.config.method == "adjoint" else replayable(sampler)
 
     # -- samples: as the base ---------------------------------------------------------------------
 
@@ -254,7 +258,7 @@ def tuning(
     task._chain()
     if config.method in WEIGHTED:
         _require_losses(task)
-    if config.method in DIRECT:
+    if config.method in (*DIRECT, "adjoint"):
         chain = task._chain()
         require_differentiable(Tuned(config, chain, reference, reference), reward)
     facts = {
