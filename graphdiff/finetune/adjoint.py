@@ -276,7 +276,9 @@ class _Table:
     @staticmethod
     def of(sampler: Sampler) -> _Table:
         times = sampler.compile().times
-        rows = {name: _numbers(part.schedule, times) for name, part in sampler.process.parts.items()}
+        rows = {
+            name: _numbers(part.schedule, times) for name, part in sampler.process.parts.items()
+        }
         gains, weights = ({name: row[k] for name, row in rows.items()} for k in (0, 1))
         return _Table(tuple(times[:-1]), gains, weights)
 
@@ -327,7 +329,10 @@ def _regression(
 
         def errors(values: dict[str, Tensor], chosen: Tensor = chosen) -> Tensor:
             state = State({**first.values, **values}, first.masks, first.ids)
-            clean, error = tuned.denoiser(state, times[chosen], cond), torch.zeros((), device=device)
+            clean, error = (
+                tuned.denoiser(state, times[chosen], cond),
+                torch.zeros((), device=device),
+            )
             for name, part in parts.items():
                 weight = torch.tensor(table.weights[name], device=device)[chosen]
                 gap = clean[name] - wanted[name][chosen, rows]

@@ -88,20 +88,27 @@ class Normal:
 
 
 class Lines(nn.Module):
-    """Clean data that are linear in one number, with one line for each step of a chain."""
+    """Clean data that are linear in one number, with one line for each step of a chain.
+
+    Lines may differ from sample to sample, ``[steps, b]``: their gradient is then each sample's.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
         self.times = torch.empty(0)
 
-    def forward(self, values: Any, label: Tensor, masks: Any, cond: Any = None) -> dict[str, Tensor]:
+    def forward(
+        self, values: Any, label: Tensor, masks: Any, cond: Any = None
+    ) -> dict[str, Tensor]:
         i = (label[:, None] - self.times.to(label)).abs().argmin(1)
-        return {"x": self.weight[i, None] * values["x"] + self.bias[i, None]}
+        rows = torch.arange(len(i)) if self.weight.shape[1] > 1 else 0
+        line = self.weight[i, rows] * values["x"][:, 0] + self.bias[i, rows]
+        return {"x": line[:, None]}
 
 
-def lines(case: Normal, weight: Tensor, bias: Tensor) -> Denoiser:
-    net = Lines(weight.clone(), bias.clone())
+def lines(case: Normal, weight: Tensor, bias: Tensor, samples: int = 1) -> Denoiser:
+    net = Lines(*(v[:, None].repeat(1, samples) for v in (weight, bias)))
     net.times = torch.tensor(case.times.grid(case.product)[:-1], dtype=torch.float64)
     return Denoiser(net, case.product, {"x": X0()}).double()
 
@@ -227,14 +234,16 @@ def test_a_linear_reward_has_its_closed_form_on_any_grid(
         torch.testing.assert_close(step.before["x"], want, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_adjoint_of_a_mixture_converges_with_order_one() -> None:
     """Without a control its mean is the gradient of the expected reward, ``dE[x0|x_t]/dx_t``.
 
-    Errors of 16, 32 and 64 steps are some .006, .003 and .0016 with standard errors of .0003.
+    Errors of 16, 32 and 64 steps are some .006, .003 and .0016 with standard errors of .0003,
+    which are .08 of the slope.
     """
     part = Gaussian(VP())
     oracle = MixtureOracle(part, torch.tensor([[-0.8], [0.6]]), 0.5, [0.4, 0.6])
-    n, t, place = 300_000, 0.45, 0.4
+    n, t, place = 200_000, 0.45, 0.4
     x = torch.full((n, 1), place, dtype=torch.float64)
     h = 1e-4
     up, down = (oracle.denoise(x[:1] + d, t) for d in (h, -h))
@@ -247,44 +256,37 @@ def test_the_mean_adjoint_of_a_mixture_converges_with_order_one() -> None:
         error[steps] = -float(first.before["x"].mean()) - want
     assert error[16] > error[32] > error[64] > 0
     slope = math.log2(error[16] / error[64]) / 2
-    assert slope == pytest.approx(1, abs=0.15)
+    assert slope == pytest.approx(1, abs=0.25)
 
 
 def _differentiable(oracle: MixtureOracle) -> Any:
     return lambda state, t, cond=None: oracle(state, t)
 
 
-def scores(
-    config: TuneConfig, solver: Solver | None = None, case: Normal | None = None
-) -> Tensor:
+def scores(config: TuneConfig, solver: Solver | None = None) -> Tensor:
     """Gradients of the loss at the denoiser of the optimum, in standard errors."""
-    case = case or Normal(VP())
-    denoiser, reference = lines(case, *case.best()), lines(case, *case.base())
-    tuned = Tuned(config, case.sampler(solver), denoiser, reference)
-    each = []
-    for k in range(60):
-        blank = template(1000)
-        key = Key(1, blank.ids, step=k)
-        loss = adjoint_losses(tuned, blank, QUADRATIC, k, key)[0]["adjoint"].mean()
-        each.append(torch.cat(torch.autograd.grad(loss, list(denoiser.parameters()))))
-    found = torch.stack(each)
-    return found.mean(0) / (found.std(0) / 60**0.5)
+    case, n = Normal(VP()), 40_000
+    denoiser, reference = lines(case, *case.best(), n), lines(case, *case.base())
+    tuned, blank = Tuned(config, case.sampler(solver), denoiser, reference), template(n)
+    loss = adjoint_losses(tuned, blank, QUADRATIC, 0, Key(1, blank.ids))[0]["adjoint"].sum()
+    each = torch.cat(torch.autograd.grad(loss, list(denoiser.parameters())))
+    return each.mean(1) / (each.std(1) / n**0.5)
 
 
 CONFIG = TuneConfig("adjoint", ALPHA, picked=0)
 
 
 def test_the_denoiser_of_the_optimum_is_a_fixed_point() -> None:
-    """24 gradients; 4.5 is the quantile of a maximum of 24 of Student's t (59) at 1e-3.
+    """24 gradients, whose largest is above 4.1 standard errors once in a thousand times.
 
-    With all steps, and with some of each sample. Other temperatures, other noise (the variance of
-    the reverse equation doubled or halved) and weights of the base model are no fixed points.
+    With all steps, and with some of each sample. Another temperature and other noise (the variance
+    of the reverse equation doubled or halved) have other fixed points.
     """
-    assert float(scores(CONFIG).abs().max()) < 4.5
-    assert float(scores(replace(CONFIG, picked=3)).abs().max()) < 4.5
-    assert float(scores(replace(CONFIG, alpha=1.05 * ALPHA)).abs().max()) > 6
+    assert float(scores(CONFIG).abs().max()) < 4.1
+    assert float(scores(replace(CONFIG, picked=3)).abs().max()) < 4.1
+    assert float(scores(replace(CONFIG, alpha=1.05 * ALPHA)).abs().max()) > 8
     for noise in (2**0.5, 0.5**0.5):
-        assert float(scores(CONFIG, PlanSpec(noise=noise)).abs().max()) > 6
+        assert float(scores(CONFIG, PlanSpec(noise=noise)).abs().max()) > 8
 
 
 def test_some_steps_estimate_all() -> None:
@@ -315,14 +317,16 @@ class Small(nn.Module):
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
 
-    def forward(self, values: Any, label: Tensor, masks: Any, cond: Any = None) -> dict[str, Tensor]:
+    def forward(
+        self, values: Any, label: Tensor, masks: Any, cond: Any = None
+    ) -> dict[str, Tensor]:
         a, s = (c(label).float()[:, None] for c in (self.schedule.alpha, self.schedule.sigma))
         share = (a * STD) ** 2 / ((a * STD) ** 2 + s**2)
         more = self.net(torch.cat([values["x"], 2 * share - 1], 1))
         return {"x": share / a * values["x"] + (1 - share) * more}
 
 
-def tuned_small(config: TuneConfig, losses: Any, iterations: int = 300) -> Denoiser:
+def tuned_small(config: TuneConfig, losses: Any, iterations: int = 250) -> Denoiser:
     case = Normal(VP())
     denoiser, reference = (
         Denoiser(Small(case.schedule), case.product, {"x": X0()}) for _ in range(2)
@@ -342,31 +346,33 @@ def tuned_small(config: TuneConfig, losses: Any, iterations: int = 300) -> Denoi
 TWO = Reward(lambda x: -0.5 * PULL * (x[:, 0] - GOAL).square() + 0.5 * x[:, 1])
 
 
-def law(denoiser: Denoiser, solver: Solver) -> tuple[Tensor, Tensor]:
-    case = Normal(VP(), Times(40, kind="log_snr", start=1.0, end=0.01))
-    drawn = case.sampler(solver)(denoiser, template(20_000, 2, torch.float32), seed=9)["x"].double()
+def law(denoiser: Denoiser, chain: Sampler) -> tuple[Tensor, Tensor]:
+    blank = template(20_000, 2, torch.float32)
+    drawn = chain(denoiser, blank, seed=9)["x"].double()
     return drawn.mean(0), torch.cov(drawn.T)
 
 
-def test_a_small_network_reaches_the_optimum_for_any_solver() -> None:
+def test_a_small_network_reaches_the_optimum_and_draft_does_not() -> None:
     """A quadratic reward of one number, a linear one of the other.
 
-    Tolerances: standard errors of means and variances are .005; 40 steps of the solvers, and a
-    network that was trained for 300 iterations, leave some .02.
+    Twelve steps with noise have a law of their own, whose variance is half of the data's; what is
+    learnt on them is the denoiser all the same, and a good solver draws from the tilted law.
+    Tolerances: standard errors of means and variances are .005; 40 steps of the solver leave .003,
+    and a network that was trained for 250 iterations some .02.
     """
     denoiser = tuned_small(replace(CONFIG, picked=4), adjoint_losses)
     case = Normal(VP())
     mean, variance = case.moments()
-    want = torch.tensor([mean, 0.5 / ALPHA * STD**2])
-    spread = torch.tensor([[variance, 0.0], [0.0, STD**2]])
-    for solver in (Ancestral(), DPMSolverPP(2)):
-        got, covariance = law(denoiser, solver)
-        torch.testing.assert_close(got, want.double(), atol=0.04, rtol=0)
-        torch.testing.assert_close(covariance, spread.double(), atol=0.05, rtol=0)
-    # Without a divergence the gradient of the reward is followed as far as the iterations go.
+    want = torch.tensor([mean, 0.5 / ALPHA * STD**2], dtype=torch.float64)
+    fine = Normal(VP(), Times(40, kind="log_snr", start=1.0, end=0.01)).sampler(DPMSolverPP(2))
+    got, covariance = law(denoiser, fine)
+    torch.testing.assert_close(got, want, atol=0.04, rtol=0)
+    spread = torch.diag(torch.tensor([variance, STD**2], dtype=torch.float64))
+    torch.testing.assert_close(covariance, spread, atol=0.05, rtol=0)
+    # Without a divergence the gradient of the reward is followed as far as the iterations go, on
+    # the very chain that was differentiated.
     draft = tuned_small(TuneConfig("draft", ALPHA, truncate=0), direct_losses, 60)
-    got, covariance = law(draft, Ancestral())
-    assert float(covariance[0, 0]) < 0.5 * variance
+    got, _ = law(draft, case.sampler())
     assert float(got[1]) > 2 * float(want[1])
 
 
@@ -426,8 +432,8 @@ class _Held:
 def test_activations_of_one_network_call_are_held_at_a_time() -> None:
     """Numbers that autograd holds at most, of the whole iteration with its backward pass.
 
-    Six times the steps and the picked ones hold no more activations; beside them the states of the
-    chain and the targets, two numbers for each step and sample, are kept.
+    Six times the steps, and of the picked ones, hold no more activations; beside them the states of
+    the chain and the targets, two numbers for each step and sample, are kept.
     """
 
     def most(steps: int, picked: int) -> int:
@@ -442,9 +448,9 @@ def test_activations_of_one_network_call_are_held_at_a_time() -> None:
             found["adjoint"].sum().backward()
         return _Held.most
 
-    one = most(6, 1)
+    one = most(6, 2)
     assert one > 64 * 32  # a layer's activations
-    assert most(36, 1) < 1.1 * one
+    assert most(36, 2) < 1.1 * one
     assert most(36, 12) < 1.1 * one + 12 * 64 * 8
 
 
