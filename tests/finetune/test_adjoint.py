@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +35,7 @@ from graphdiff.finetune.rollout import Tuned, kernels_at
 from graphdiff.finetune.task import tuning
 from graphdiff.train import TrainConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 STD, ALPHA, GOAL, PULL = 0.8, 0.5, 1.0, 1.0
 TIMES = Times(12, kind="log_snr", start=1.0, end=0.01)
 
@@ -522,3 +527,12 @@ class _Black:
 
     def __call__(self, state: State) -> Tensor:
         return torch.zeros(state.batch_size)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_digits_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "graphdiff", "bench", "digits-reward", "--quick", "--out"]
+    subprocess.run([*command, str(tmp_path)], check=True, cwd=ROOT, timeout=900)
+    rows = json.loads((tmp_path / "digits-reward.json").read_text())["table"]
+    assert [row["row"] for row in rows[:4]] == ["base", "target", "floor", "adjoint"]
+    assert all(math.isfinite(row["distance"]) for row in rows)
