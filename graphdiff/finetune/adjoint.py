@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +117,8 @@ def memoryless(sampler: Any) -> Sampler:
     return chain
 
 
-class Adjoint(NamedTuple):
+@dataclass(frozen=True)
+class Adjoint:
     """The lean adjoint at both ends of one step.
 
     Attributes:
