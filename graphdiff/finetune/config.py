@@ -12,7 +12,7 @@ __all__ = ["DIRECT", "METHODS", "POLICY", "WEIGHTED", "TuneConfig"]
 POLICY = ("ddpo", "grpo")
 WEIGHTED = ("wdce", "rwr", "smc")
 DIRECT = ("draft", "draft-lv", "alignprop", "refl", "drakes")
-METHODS = (*POLICY, "sepo", *WEIGHTED, "sdpo", "vidd", *DIRECT)
+METHODS = (*POLICY, "sepo", *WEIGHTED, "sdpo", "vidd", *DIRECT, "adjoint")
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class TuneConfig:
             (:mod:`graphdiff.finetune.weighted`), ``"sdpo"`` or ``"vidd"``
             (:mod:`graphdiff.finetune.stepwise`); with a differentiable reward
             ``"draft"``, ``"draft-lv"``, ``"alignprop"``, ``"refl"`` or ``"drakes"``
-            (:mod:`graphdiff.finetune.direct`).
+            (:mod:`graphdiff.finetune.direct`), and ``"adjoint"``
+            (:mod:`graphdiff.finetune.adjoint`) for models of continuous values.
         alpha: Temperature; the smaller, the further from the base model.
         steps: Steps of the sampler while tuning; ``None`` for those of the model.
         picked: Steps of each chain that a policy gradient is taken at, or that the divergence of
-            steps without a gradient is estimated from (``"drakes"``, ``"sepo"``); 0 for all.
+            steps without a gradient is estimated from (``"drakes"``, ``"sepo"``), or that
+            the control is learnt at (``"adjoint"``); 0 for all.
         group: Samples that ``"grpo"``, ``"sepo"`` and ``"sdpo"`` compare with each other, and
             particles of a population of ``"smc"``; a divisor of the batch.
         repeats: Noise levels that a weighted sample is trained at in each iteration; draws of the
@@ -71,6 +73,7 @@ class TuneConfig:
         "alignprop",
         "refl",
         "drakes",
+        "adjoint",
     ] = "wdce"
     alpha: float = 0.1
     steps: int | None = None

@@ -54,7 +54,7 @@ from graphdiff.core.value import RewardFunction, repeat
 from graphdiff.finetune.config import DIRECT
 from graphdiff.finetune.rollout import Tuned, pick
 
-__all__ = ["direct_losses", "require_differentiable"]
+__all__ = ["direct_losses", "require_differentiable", "rewards_with_gradient"]
 
 
 def require_differentiable(tuned: Tuned, reward: RewardFunction) -> None:
@@ -104,7 +104,7 @@ def direct_losses(
         if pull is not None:
             pulls.append(pull)
     ends = chain.ends(state, carry)
-    found = torch.stack([_rewards(reward, end) for end in ends]).mean(0)
+    found = torch.stack([rewards_with_gradient(reward, end) for end in ends]).mean(0)
     scored = torch.isfinite(found.detach())
     if not bool(scored.any()):
         raise RewardError(
@@ -263,7 +263,7 @@ def _one_hot(process: Any, state: State) -> State:
     return State(values, state.masks, state.ids)
 
 
-def _rewards(reward: RewardFunction, state: State) -> Tensor:
+def rewards_with_gradient(reward: RewardFunction, state: State) -> Tensor:
     """Rewards ``[b]`` float64, with their gradient.
 
     Raises:
@@ -284,8 +284,9 @@ def _rewards(reward: RewardFunction, state: State) -> Tensor:
         )
     if torch.is_grad_enabled() and not found.requires_grad:
         raise RewardError(
-            f"reward {name!r} does not depend on the class weights of the state in a way that "
-            "torch can differentiate; use a policy gradient (ddpo), or mend the reward"
+            f"reward {name!r} does not depend on the class weights of the state, or on its "
+            "continuous values, in a way that torch can differentiate; use a policy gradient "
+            "(ddpo), or mend the reward"
         )
     return found.double()
 

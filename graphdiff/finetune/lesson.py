@@ -10,6 +10,7 @@ from torch import Tensor
 from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
+from graphdiff.finetune.adjoint import adjoint_losses
 from graphdiff.finetune.config import DIRECT, POLICY
 from graphdiff.finetune.direct import direct_losses
 from graphdiff.finetune.policy import policy_losses
@@ -57,6 +58,8 @@ def learn(
     method = tuned.config.method
     if method in DIRECT:
         return Lesson(*direct_losses(tuned, template, reward, seed, key))
+    if method == "adjoint":
+        return Lesson(*adjoint_losses(tuned, template, reward, seed, key))
     if method == "smc":
         return Lesson(*smc_losses(base, tuned, template, reward, seed, key))
     if method == "sdpo":

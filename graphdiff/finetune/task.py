@@ -25,6 +25,7 @@ from graphdiff.core.sampler import Sampler
 from graphdiff.core.soft import soften
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, rewards_of
+from graphdiff.finetune.adjoint import memoryless
 from graphdiff.finetune.config import DIRECT, POLICY, WEIGHTED, TuneConfig
 from graphdiff.finetune.constraint import Constraint, Lagrangian
 from graphdiff.finetune.direct import require_differentiable
@@ -196,10 +197,11 @@ class TuneTask(Task):
         """The sampler that is tuned.
 
         Raises:
-            ConfigError: Its steps cannot be replayed.
+            ConfigError: Its steps cannot be replayed, or, for ``adjoint``, made memoryless.
         """
         steps = {} if self.config.steps is None else {"steps": self.config.steps}
-        return replayable(self.base.sampler(**steps))
+        sampler = self.base.sampler(**steps)
+        return memoryless(sampler) if self.config.method == "adjoint" else replayable(sampler)
 
     # -- samples: as the base ---------------------------------------------------------------------
 
@@ -291,7 +293,7 @@ def tuning(
         task.build()  # what cannot be adapted is named before a run is begun
     if config.method in WEIGHTED:
         _require_losses(task)
-    if config.method in DIRECT:
+    if config.method in (*DIRECT, "adjoint"):
         require_differentiable(Tuned(config, chain, reference, reference), target)
     facts = {
         "name": model.dataset or "samples",
