@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads
+from graphdiff.cli.common import Json, Threads, pairs
 from graphdiff.cli.train import Fresh, Resume, prepare, run_to_the_end
 
 __all__ = ["finetune"]
@@ -31,6 +31,10 @@ def finetune(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Setting, e.g. tune.alpha=0.05 or train.steps=500; repeatable."),
+    ] = None,
+    cond: Annotated[
+        list[str] | None,
+        typer.Option("--cond", help="Condition of the samples, NAME=VALUE; repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that score samples.")] = 0,
     resume: Resume = False,
@@ -59,7 +63,7 @@ def finetune(
     tune = validate(TuneConfig, table["tune"], where="tune")
     loaded = load(model)
     terms = loaded.reward(*reward, workers=workers)
-    task, data = tuning(loaded, terms, tune, how)
+    task, data = tuning(loaded, terms, tune, how, pairs(cond, "--cond"))
     prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)

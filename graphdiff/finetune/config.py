@@ -43,6 +43,8 @@ class TuneConfig:
             it has collapsed. 0 never stops.
         max_kl: The tuning stops if chains are further than this from the base model, nats, on
             average over a batch; for ``"ddpo"``, ``"grpo"`` and ``"drakes"`` with path divergence.
+        solver: Solver of the sampler while tuning; ``None`` for that of the model. Inverse folding
+            and other masked models need ``"ancestral"`` if their own cannot be replayed.
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
     """
@@ -73,6 +75,7 @@ class TuneConfig:
     checkpoint: bool = False
     min_distinct: float = 0.25
     max_kl: float | None = None
+    solver: str | None = None
 
     def __post_init__(self) -> None:
         self._require("method", self.method in METHODS, f"one of {', '.join(METHODS)}")

@@ -71,8 +71,9 @@ def replayable(sampler: Any) -> Sampler:
         if program.stages > 1 or program.reads_key:
             raise ConfigError(
                 f"the solver of component {name!r} asks the network more than once a step, or "
-                "draws noise of its own, so its steps cannot be replayed; choose another one (for "
-                "discrete graphs 'flow' or 'ancestral', for continuous ones a plan with noise)"
+                "draws noise of its own, so its steps cannot be replayed; choose another one by "
+                "tune.solver (for masked tokens 'ancestral', for discrete graphs 'flow' or "
+                "'ancestral', for continuous ones a plan with noise)"
             )
     return sampler
 

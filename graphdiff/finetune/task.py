@@ -42,16 +42,24 @@ COUNT = 1 << 20
 class Templates(Data):
     """Templates of samples, as many as a training may want."""
 
-    def __init__(self, task: Task, seed: int, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        facts: Mapping[str, Any],
+        cond: Mapping[str, Any] | None = None,
+    ) -> None:
         self._task, self._seed, self._facts = task, seed, dict(facts)
+        self._cond = dict(cond or {})
 
     def __len__(self) -> int:
         return COUNT
 
     def batch(self, index: Tensor) -> State:
         """Shapes and masks of the samples ``index``."""
-        sizes = self._task.sizes(index, self._seed)
-        return self._task.template(index, sizes, pad=int(sizes.max()))
+        sizes = self._task.sizes(index, self._seed, **self._cond)
+        cond = self._task.settled(index, sizes, self._seed, **self._cond)
+        return self._task.template(index, sizes, pad=int(sizes.max()), **cond)
 
     def fingerprint(self) -> dict[str, Any]:
         """Base model, reward and method."""
@@ -181,8 +189,9 @@ class TuneTask(Task):
         Raises:
             ConfigError: Its steps cannot be replayed.
         """
-        steps = {} if self.config.steps is None else {"steps": self.config.steps}
-        return replayable(self.base.sampler(**steps))
+        wanted = {"steps": self.config.steps, "solver": self.config.solver}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        return replayable(self.base.sampler(**changes))
 
     # -- samples: as the base ---------------------------------------------------------------------
 
@@ -224,9 +233,21 @@ class TuneTask(Task):
 
 
 def tuning(
-    model: Model, reward: RewardFunction, config: TuneConfig, train: TrainConfig
+    model: Model,
+    reward: RewardFunction,
+    config: TuneConfig,
+    train: TrainConfig,
+    cond: Mapping[str, Any] | None = None,
 ) -> tuple[TuneTask, Templates]:
     """Task and data for a :class:`graphdiff.train.Trainer` that tunes ``model``.
+
+    Args:
+        model: The base model.
+        reward: Of finished samples.
+        config: How it is tuned.
+        train: Of the trainer.
+        cond: Condition of all samples that are drawn, as in
+            :meth:`graphdiff.model.Model.samples`: the backbones of inverse folding, say.
 
     Raises:
         ConfigError: The model's sampler or training loss cannot be used for tuning, the batch is
@@ -253,7 +274,7 @@ def tuning(
     task = TuneTask(model.task, reference, reward, config)
     task._chain()
     if config.method in WEIGHTED:
-        _require_losses(task)
+        _require_losses(task, cond)
     if config.method in DIRECT:
         chain = task._chain()
         require_differentiable(Tuned(config, chain, reference, reference), reward)
@@ -264,19 +285,19 @@ def tuning(
         "base_sha256": {name: file.sha256 for name, file in model.card.files.items()},
         "reward": getattr(reward, "name", type(reward).__name__),
         "tune": asdict(config),
+        **({"cond": {name: str(value) for name, value in cond.items()}} if cond else {}),
     }
-    return task, Templates(model.task, train.seed, facts)
+    return task, Templates(model.task, train.seed, facts, cond)
 
 
-def _require_losses(task: TuneTask) -> None:
+def _require_losses(task: TuneTask, cond: Mapping[str, Any] | None) -> None:
     """Check that the training loss of the base takes what its sampler makes.
 
     Raises:
         ConfigError: It reads more than a finished sample holds.
     """
     ids = torch.arange(2)
-    sizes = task.base.sizes(ids, 0)
-    clean = task.base.template(ids, sizes, pad=int(sizes.max()))
+    clean = Templates(task.base, 0, {}, cond).batch(ids)
     try:
         with torch.no_grad():
             task.base.losses(task.reference, clean, Key(0, ids, step=1))

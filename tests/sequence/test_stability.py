@@ -11,9 +11,15 @@ import pytest
 import torch
 from folding_support import backbone, shaken, write_helices
 
+import graphdiff
 from graphdiff.core.errors import ArgumentError, CheckpointError, ConfigError, DataError
 from graphdiff.core.rng import Key
 from graphdiff.core.state import State
+from graphdiff.finetune.config import TuneConfig
+from graphdiff.finetune.task import tuning
+from graphdiff.guide import Guide
+from graphdiff.model import Model
+from graphdiff.sequence.inverse_folding import InverseFoldingTask
 from graphdiff.sequence.nets.mpnn import MPNN
 from graphdiff.sequence.nets.stability import (
     Landscape,
@@ -22,7 +28,12 @@ from graphdiff.sequence.nets.stability import (
     letter_weights,
     structure_features,
 )
-from graphdiff.sequence.stability import MutationSet, StabilityTask, predict_mutations
+from graphdiff.sequence.stability import (
+    MutationSet,
+    StabilityTask,
+    landscapes,
+    predict_mutations,
+)
 from graphdiff.sequence.stability_config import StabilityConfig, StabilityData, StabilityModel
 from graphdiff.sequence.stability_data import (
     Mutations,
@@ -30,9 +41,14 @@ from graphdiff.sequence.stability_data import (
     read_table,
     structure_files,
 )
-from graphdiff.sequence.stability_reward import mpnn_ratios, substitution_scores
-from graphdiff.sequence.structure import Backbone, collate
+from graphdiff.sequence.stability_reward import (
+    StabilityReward,
+    mpnn_ratios,
+    substitution_scores,
+)
+from graphdiff.sequence.structure import Backbone, collate, save_backbones
 from graphdiff.train import TrainConfig, Trainer
+from graphdiff.train.checkpoint import Card
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 NATIVE = "MKTAYIAKQRQISFVX"
@@ -255,8 +271,6 @@ def test_training_finds_the_law_and_the_card_says_what_was_read(tmp_path: Path) 
     assert card["task"]["data"]["std"] == pytest.approx(np.sqrt(np.mean(known().ddg ** 2)))
     assert (card["data"]["n"], card["data"]["proteins"]) == (400, 3)
     assert sum(f["tensors"] for f in card["files"].values()) == 9  # the trunk is none of them
-    import graphdiff
-
     model = graphdiff.load(folder)
     fresh = MutationSet(known(seed=1), config, trunk(), "")
     guess = predict_mutations(model.denoiser, fresh).numpy()
@@ -327,8 +341,6 @@ def test_substitution_scores_by_hand() -> None:
 
 
 def test_a_reward_needs_a_backbone_and_a_head() -> None:
-    from graphdiff.sequence.stability_reward import StabilityReward
-
     with pytest.raises(CheckpointError, match="of kind 'regressor'"):
         StabilityReward("regressor-yeast-a")
     with pytest.raises(CheckpointError):
@@ -337,3 +349,137 @@ def test_a_reward_needs_a_backbone_and_a_head() -> None:
     reward.model = type("M", (), {"name": "x"})()  # type: ignore[assignment]
     with pytest.raises(ArgumentError, match=r"needs coords, .* designs of inverse folding"):
         reward(State({"tokens": torch.zeros(1, 3, dtype=torch.int64)}, {}, torch.arange(1)))
+
+
+# -- as a reward of inverse folding ----------------------------------------------------------------
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A random head whose features are those of a small random trunk."""
+    from graphdiff.sequence import stability
+
+    weights, mine = tmp_path / "w.pt", trunk()
+    weights.write_bytes(b"a file to be hashed")
+    monkeypatch.setattr(stability, "load_mpnn", lambda path: mine)
+    stability._trunk.cache_clear()
+    config = StabilityConfig(
+        StabilityData(("t.csv",), "s", std=1.0), StabilityModel(trunk=str(weights), features=16)
+    )
+    task = StabilityTask(config)
+    denoiser = task.build()
+    shaken(denoiser, 3)
+    denoiser.eval().requires_grad_(False)
+    yield Model("head", task, denoiser, Card(kind=task.kind, task=task.to_config()))
+    stability._trunk.cache_clear()
+
+
+def folding(decoder: str = "causal") -> Model:
+    shape = {"hidden": 16, "encoder_layers": 1, "decoder_layers": 1, "neighbours": 6}
+    task = InverseFoldingTask.from_config(
+        {
+            "data": {"name": "none"},
+            "model": {"decoder": decoder, "dropout": 0.0, **shape},
+            "sample": {"steps": 4, "temperature": 1.0, "score": 0},
+        }
+    )
+    denoiser = task.build()
+    denoiser.eval().requires_grad_(False)
+    return Model("random", task, denoiser, Card(kind=task.kind, task=task.to_config()))
+
+
+LONG, SHORT = backbone(NATIVE, 1, name="long"), backbone("GAVLIMKE", 2, name="short")
+
+
+def designs(n: int = 4, **cond: Any) -> State:
+    own, ids = folding().task, torch.arange(n)
+    cond = {"backbone": [(LONG, SHORT)[k % 2] for k in range(n)], **cond}
+    sizes = own.sizes(ids, 0, **cond)
+    state = own.template(ids, sizes, pad=int(sizes.max()), **cond)
+    drawn = np.random.default_rng(5).integers(0, 20, state["tokens"].shape)
+    return state.replace(tokens=torch.from_numpy(drawn))
+
+
+def test_the_reward_is_the_change_per_designed_residue(head: Model) -> None:
+    """Backbones of two sizes in one batch; fixed residues keep their letters and do not count."""
+    reward, state = StabilityReward(head), designs(fixed="A2-3")
+    found = reward(state)
+    for row, shape in enumerate((LONG, SHORT, LONG, SHORT)):
+        view = landscapes(head.task, head.denoiser, shape)[0]
+        classes = torch.from_numpy(shape.tokens).clone()
+        free = [i for i in range(len(shape)) if i not in (1, 2)]
+        classes[free] = state["tokens"][row, free]
+        change = float(view.change(letter_weights(classes)[None])[0])
+        # the last residue of LONG is an X, which is kept and not designed, but has coordinates
+        assert float(found[row]) == pytest.approx(change / len(free), rel=1e-4)
+    native = state.replace(tokens=state["native"].clamp(max=19)[:, : state["tokens"].shape[1]])
+    assert float(StabilityReward(head)(native)[1]) == pytest.approx(0, abs=1e-6)
+
+
+def test_gradients_of_the_reward_reach_the_designed_tokens(head: Model) -> None:
+    state = designs(fixed="A2-3")
+    weights = torch.nn.functional.one_hot(state["tokens"], 21).float().requires_grad_()
+    reward = StabilityReward(head)
+    soft = reward(state.replace(tokens=weights))
+    torch.testing.assert_close(soft.detach(), reward(state))
+    soft.sum().backward()
+    assert weights.grad is not None
+    size = weights.grad.abs().sum(-1)
+    assert bool((size[0, 3:] > 0).all())
+    assert float(size[:, 1:3].sum()) == 0  # fixed
+    assert float(size[1, 8:].sum()) == 0  # padding of the short one
+
+
+def test_tied_residues_are_judged_together(head: Model) -> None:
+    dimer = backbone("ACDEFGHIKLMN", seed=5, chains=2, name="dimer")
+    own, ids = folding().task, torch.arange(1)
+    cond = {"backbone": dimer, "tie": "A=B"}
+    state = own.template(ids, own.sizes(ids, 0, **cond), pad=6, **cond)
+    state = state.replace(tokens=torch.arange(6)[None])
+    view = landscapes(head.task, head.denoiser, dimer)[0]
+    both = letter_weights(torch.arange(6).repeat(2))
+    assert float(StabilityReward(head)(state)[0]) == pytest.approx(
+        float(view.change(both[None])[0]) / 12, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("method", ["drakes", "ddpo", "wdce", "smc"])
+@pytest.mark.parametrize("decoder", ["causal", "full"])
+def test_inverse_folding_is_tuned(head: Model, tmp_path: Path, method: str, decoder: str) -> None:
+    """Every kind of tuner makes designs that are rewarded more, on backbones of two sizes."""
+    base, reward = folding(decoder), StabilityReward(head)
+    save_backbones(tmp_path / "two.npz", [LONG, SHORT])
+    cond = {"backbone": str(tmp_path / "two.npz")}
+    own = {"drakes": {"truncate": 2}, "ddpo": {"picked": 0}}.get(method, {"group": 8})
+    settings: dict[str, Any] = {"method": method, "alpha": 0.05, "min_distinct": 0.0, **own}
+    how = TrainConfig(
+        steps=25, batch_size=16, lr=1e-2, ema=None, max_loss_factor=None, log_every=5, clip=1.0
+    )
+    with pytest.raises(ConfigError, match=r"tune\.solver"):  # 'first_hitting' has no replay
+        tuning(base, reward, TuneConfig(**settings), how, cond)
+    config = TuneConfig(**settings, solver="ancestral")
+    task, data = tuning(base, reward, config, how, cond)
+    tuned = graphdiff.load(Trainer(task, how, tmp_path / "run", data).run().model)
+
+    def mean(model: Model) -> float:
+        states = [b.state for b in model.sample_states(64, seed=9, cond=cond)]
+        return float(torch.cat([reward(s) for s in states]).mean())
+
+    # The noise of a mean of 64 designs is about 0.02 here; an untuned model gains nothing.
+    assert mean(tuned) > mean(base) + 0.1
+    if method == "wdce":
+        assert data.fingerprint()["cond"] == {"backbone": cond["backbone"]}
+
+
+def test_guidance_by_stability(head: Model) -> None:
+    reward, base = StabilityReward(head), folding()
+
+    def mean(guide: Guide | None) -> float:
+        cond = {"backbone": LONG}
+        found = base.sample_states(32, seed=3, cond=cond, **({"guide": guide} if guide else {}))
+        return float(torch.cat([reward(b.state) for b in found]).mean())
+
+    plain = mean(None)
+    for guide in (Guide(reward, "best", particles=4), Guide(reward, "smc", alpha=0.1, particles=4),
+                  Guide(reward, "gilc", alpha=0.1, draws=2)):  # fmt: skip
+        assert mean(guide) > plain + 0.05, guide.method
