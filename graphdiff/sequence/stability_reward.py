@@ -186,7 +186,7 @@ def mpnn_ratios(mutations: Mutations, net: MPNN, *, batch: int = 16) -> NDArray[
 
 
 def substitution_scores(mutations: Mutations) -> NDArray[np.float64]:
-    """BLOSUM62 of the new letter beside the old one, less that of the old one ``[n]``.
+    """BLOSUM62 of the old letter and the new one ``[n]``.
 
     Raises:
         ArgumentError: Biopython is not installed.
@@ -200,4 +200,4 @@ def substitution_scores(mutations: Mutations) -> NDArray[np.float64]:
     table = substitution_matrices.load("BLOSUM62")
     pairs = zip(mutations.wild, mutations.mutant, strict=True)
     names = [(PROTEIN.letters[a], PROTEIN.letters[b]) for a, b in pairs]
-    return np.array([table[a][b] - table[a][a] for a, b in names], dtype=np.float64)
+    return np.array([table[a][b] for a, b in names], dtype=np.float64)
