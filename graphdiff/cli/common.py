@@ -26,6 +26,7 @@ __all__ = [
     "execute",
     "make_app",
     "note",
+    "pairs",
     "pick_device",
     "progress_bar",
     "set_threads",
@@ -202,3 +203,19 @@ def set_threads(threads: int | None) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
+    """``NAME=VALUE`` options; a value is JSON where it is valid JSON, else text."""
+    from graphdiff.core.errors import ArgumentError
+
+    result: dict[str, Any] = {}
+    for option in options or ():
+        name, equals, text = option.partition("=")
+        if not equals or not name:
+            raise ArgumentError(f"{flag} {option!r}: expected NAME=VALUE")
+        try:
+            result[name] = json.loads(text)
+        except ValueError:
+            result[name] = text
+    return result

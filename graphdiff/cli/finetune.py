@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads, note
+from graphdiff.cli.common import Json, Threads, note, pairs
 from graphdiff.cli.train import Fresh, Resume, prepare, run_to_the_end
 
 __all__ = ["finetune"]
@@ -35,6 +35,10 @@ def finetune(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Setting, e.g. tune.alpha=0.05 or train.steps=500; repeatable."),
+    ] = None,
+    cond: Annotated[
+        list[str] | None,
+        typer.Option("--cond", help="Condition of the samples, NAME=VALUE; repeatable."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that score samples.")] = 0,
     resume: Resume = False,
@@ -64,7 +68,7 @@ def finetune(
     loaded = load(model)
     terms = loaded.reward(*reward, workers=workers)
     bounds = [loaded.constraint(spec, workers) for spec in constraint or ()]
-    task, data = tuning(loaded, terms, tune, how, bounds)
+    task, data = tuning(loaded, terms, tune, how, bounds, cond=pairs(cond, "--cond"))
     prepare(out, resume=resume, fresh=fresh)
     place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)

@@ -25,6 +25,7 @@ from graphdiff.cli.common import (
     confirm_out,
     emit,
     note,
+    pairs,
     pick_device,
     progress_bar,
     set_threads,
@@ -98,10 +99,10 @@ def sample(
 
     start, count = _range(n, start, count)
     set_threads(threads)
-    overrides = {"steps": steps, "solver": solver, **_pairs(settings, "--set")}
+    overrides = {"steps": steps, "solver": solver, **pairs(settings, "--set")}
     loaded = load(model, which=weights).to(pick_device(device))
     words = {"prompt": prompt, "guidance": guidance}
-    given = {**_pairs(cond, "--cond"), **{k: v for k, v in words.items() if v is not None}}
+    given = {**pairs(cond, "--cond"), **{k: v for k, v in words.items() if v is not None}}
     if unknown := loaded.task.unknown_words(prompt or ""):
         note(f"the model does not know {', '.join(unknown)}: these words change nothing")
     single = _single_file(loaded, out, force)
@@ -368,7 +369,7 @@ def _guide(
         raise ArgumentError(f"--guide {method} needs a --reward; this model knows {known}")
     from graphdiff.guide import Guide
 
-    given = _pairs(settings, "--guide-set")
+    given = pairs(settings, "--guide-set")
     known_settings = set(Guide.__dataclass_fields__) - {"reward", "method"}
     if unknown := sorted(set(given) - known_settings - {"workers"}):
         raise ArgumentError(
@@ -380,19 +381,3 @@ def _guide(
         return Guide(reward, method, **given)  # type: ignore[arg-type]
     except TypeError as error:
         raise ArgumentError(f"--guide-set: {error}; give numbers") from error
-
-
-def _pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
-    """``NAME=VALUE`` options; a value is JSON where it is valid JSON, else text."""
-    from graphdiff.core.errors import ArgumentError
-
-    result: dict[str, Any] = {}
-    for option in options or ():
-        name, equals, text = option.partition("=")
-        if not equals or not name:
-            raise ArgumentError(f"{flag} {option!r}: expected NAME=VALUE")
-        try:
-            result[name] = json.loads(text)
-        except ValueError:
-            result[name] = text
-    return result

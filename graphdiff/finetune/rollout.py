@@ -84,9 +84,9 @@ def replayable(sampler: Any) -> Sampler:
         if not program.replays:
             raise ConfigError(
                 f"the solver of component {name!r} asks the network more than once a step, or "
-                "draws noise of its own, so its steps cannot be replayed; choose another one (for "
-                "tokens and discrete graphs 'flow', 'ancestral' or 'first_hitting', for continuous "
-                "ones a plan with noise)"
+                "draws noise of its own, so its steps cannot be replayed; choose another one by "
+                "tune.solver (for masked tokens 'ancestral' or 'first_hitting', for discrete "
+                "graphs 'flow' or 'ancestral', for continuous ones a plan with noise)"
             )
     return sampler
 

@@ -53,16 +53,24 @@ COUNT = 1 << 20
 class Templates(Data):
     """Templates of samples, as many as a training may want."""
 
-    def __init__(self, task: Task, seed: int, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        facts: Mapping[str, Any],
+        cond: Mapping[str, Any] | None = None,
+    ) -> None:
         self._task, self._seed, self._facts = task, seed, dict(facts)
+        self._cond = dict(cond or {})
 
     def __len__(self) -> int:
         return COUNT
 
     def batch(self, index: Tensor) -> State:
         """Shapes and masks of the samples ``index``."""
-        sizes = self._task.sizes(index, self._seed)
-        return self._task.template(index, sizes, pad=int(sizes.max()))
+        sizes = self._task.sizes(index, self._seed, **self._cond)
+        cond = self._task.settled(index, sizes, self._seed, **self._cond)
+        return self._task.template(index, sizes, pad=int(sizes.max()), **cond)
 
     def fingerprint(self) -> dict[str, Any]:
         """Base model, reward and method."""
@@ -199,8 +207,9 @@ class TuneTask(Task):
         Raises:
             ConfigError: Its steps cannot be replayed, or, for ``adjoint``, made memoryless.
         """
-        steps = {} if self.config.steps is None else {"steps": self.config.steps}
-        sampler = self.base.sampler(**steps)
+        wanted = {"steps": self.config.steps, "solver": self.config.solver}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        sampler = self.base.sampler(**changes)
         return memoryless(sampler) if self.config.method == "adjoint" else replayable(sampler)
 
     # -- samples: as the base ---------------------------------------------------------------------
@@ -248,6 +257,7 @@ def tuning(
     config: TuneConfig,
     train: TrainConfig,
     constraints: Sequence[Constraint] = (),
+    cond: Mapping[str, Any] | None = None,
 ) -> tuple[TuneTask, Templates]:
     """Task and data for a :class:`graphdiff.train.Trainer` that tunes ``model``.
 
@@ -256,7 +266,9 @@ def tuning(
         reward: Of finished samples.
         config: How it is tuned.
         train: How it is trained.
-        constraints: Bounds on means of scores (:meth:`graphdiff.model.Model.constraint`).
+        constraints: Bounds on means over samples (:mod:`graphdiff.finetune.constraint`).
+        cond: Condition of all samples that are drawn, as in
+            :meth:`graphdiff.model.Model.sample`.
 
     Raises:
         ArgumentError: A constraint is there twice.
@@ -292,7 +304,7 @@ def tuning(
     if config.lora is not None:
         task.build()  # what cannot be adapted is named before a run is begun
     if config.method in WEIGHTED:
-        _require_losses(task)
+        _require_losses(task, cond)
     if config.method in (*DIRECT, "adjoint"):
         require_differentiable(Tuned(config, chain, reference, reference), target)
     facts = {
@@ -303,19 +315,19 @@ def tuning(
         "reward": getattr(reward, "name", type(reward).__name__),
         "constraints": [constraint.name for constraint in constraints],
         "tune": asdict(config),
+        **({"cond": {name: str(value) for name, value in cond.items()}} if cond else {}),
     }
-    return task, Templates(model.task, train.seed, facts)
+    return task, Templates(model.task, train.seed, facts, cond)
 
 
-def _require_losses(task: TuneTask) -> None:
+def _require_losses(task: TuneTask, cond: Mapping[str, Any] | None) -> None:
     """Check that the training loss of the base takes what its sampler makes.
 
     Raises:
         ConfigError: It reads more than a finished sample holds.
     """
     ids = torch.arange(2)
-    sizes = task.base.sizes(ids, 0)
-    clean = task.base.template(ids, sizes, pad=int(sizes.max()))
+    clean = Templates(task.base, 0, {}, cond).batch(ids)
     try:
         with torch.no_grad():
             task.base.losses(task.reference, clean, Key(0, ids, step=1))

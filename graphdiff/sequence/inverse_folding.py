@@ -14,10 +14,10 @@ asks for the letters that are visible, which teaches copying, and smooths labels
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -51,6 +51,9 @@ from graphdiff.sequence.structure import Backbone, collate, sha256
 from graphdiff.sequence.structure_io import read_backbones
 from graphdiff.task import Chain, Data, Samples, Task
 from graphdiff.train.memory import per_example, state_bytes
+
+if TYPE_CHECKING:
+    from graphdiff.finetune.reward import Reward
 
 __all__ = ["BackboneSet", "InverseFoldingTask"]
 
@@ -186,7 +189,8 @@ class InverseFoldingTask(Task):
         for bucket in buckets:
             index = bucket.index.to(clean.device)
             state, own = _trimmed(clean.select(index)), key.select(index)
-            noise = self.config.data.noise
+            # The backbone of a design is what was asked for, that of an example is blurred.
+            noise = 0.0 if "temperature" in state.values else self.config.data.noise
             if noise:
                 shape = state["coords"].shape
                 drawn = own.at(stream="coords").normal(shape[1:].numel()).reshape(shape)
@@ -265,6 +269,12 @@ class InverseFoldingTask(Task):
         degrees = self.config.sample.temperature if degrees is None else degrees
         return given_state(asked, ids, pad, degrees)
 
+    def reward_makers(self) -> Mapping[str, Callable[[str], Reward]]:
+        """``stability:NAME``, see :mod:`graphdiff.sequence.stability_reward`."""
+        from graphdiff.sequence.stability_reward import StabilityReward
+
+        return {"stability": StabilityReward}
+
     def item_key(self, item: Any) -> Hashable | None:
         """The sequence itself."""
         return str(item)
@@ -295,8 +305,14 @@ class InverseFoldingTask(Task):
         return draw_designs(samples, path, count=count)
 
 
+RESIDUES = ("coords", "resolved", "position", "chain", "native", "given", "site")
+"""Values of a state by residue, and not by token or by sample."""
+
+
 def _trimmed(state: State) -> State:
-    """Without the padding that all samples share."""
+    """Without the padding that all samples share; tokens stay where residues are tied."""
     real = int((state["chain"] >= 0).sum(1).max())
-    values = {name: v[:, :real] for name, v in state.values.items()}
-    return State(values, {name: m[:, :real] for name, m in state.masks.items()}, state.ids)
+    cut = RESIDUES if "site" in state.values else (*RESIDUES, "tokens")
+    values = {k: v[:, :real] if k in cut else v for k, v in state.values.items()}
+    masks = {k: m[:, : values[k].shape[1]] for k, m in state.masks.items()}
+    return State(values, masks, state.ids)

@@ -19,15 +19,14 @@ units of the measurements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 from graphdiff.core.denoiser import X0, Denoiser
 from graphdiff.core.errors import ConfigError
@@ -39,9 +38,10 @@ from graphdiff.core.space import Dense
 from graphdiff.core.state import State
 from graphdiff.sequence.alphabet import find_alphabet
 from graphdiff.sequence.nets_regressor import PropertyNetwork
+from graphdiff.sequence.property_task import PropertyTask
 from graphdiff.sequence.regressor_config import RegressorConfig
 from graphdiff.sequence.regressor_data import RegressorData, find_dataset
-from graphdiff.task import Data, Samples, Task
+from graphdiff.task import Data
 from graphdiff.train.memory import per_example, state_bytes
 
 __all__ = ["RegressorTask", "build_network", "predict"]
@@ -103,13 +103,18 @@ def other_strand(tokens: Tensor, mask: Tensor, rows: Tensor) -> tuple[Tensor, Te
 
 
 @dataclass(frozen=True)
-class RegressorTask(Task):
+class RegressorTask(PropertyTask):
     """A property head on one data set; see the module docstring."""
 
     config: RegressorConfig
     kind: ClassVar[str] = "regressor"
     title: ClassVar[str] = "property head of sequences"
     citation: ClassVar[str] = ""
+    refusal: ClassVar[str] = (
+        "a regressor predicts properties of sequences and cannot be sampled; predict with "
+        "graphdiff.sequence.oracles.load_oracle, or sample a generative model with it as the "
+        "reward 'oracle:NAME@TARGET'"
+    )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "config") -> RegressorTask:
@@ -159,10 +164,6 @@ class RegressorTask(Task):
             )
         return {name: (each * known)[:, k] for k, name in enumerate(config.data.targets)}
 
-    def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
-        """One group."""
-        return {"net": list(denoiser.net.parameters())}
-
     def memory(self, batch: int, *, training: bool) -> int | None:
         """Bytes for a batch of the longest sequences."""
         with torch.device("meta"):  # shapes only; the global generator is left as it was
@@ -178,48 +179,3 @@ class RegressorTask(Task):
         if not training:
             return state // 5 + batch * each // max(len(self.config.model.dilations), 1)
         return state + int(1.5 * batch * each)
-
-    # -- a regressor is no generator -----------------------------------------------------------
-
-    def _refuse(self) -> NoReturn:
-        raise ConfigError(
-            "a regressor predicts properties of sequences and cannot be sampled; predict with "
-            "graphdiff.sequence.oracles.load_oracle, or sample a generative model with it as the "
-            "reward 'oracle:NAME@TARGET'"
-        )
-
-    def sampler(self, **overrides: Any) -> NoReturn:
-        """Always refused.
-
-        Raises:
-            ConfigError: Always, as in the methods below.
-        """
-        self._refuse()
-
-    def sizes(self, ids: Tensor, seed: int, **cond: Any) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def template(self, ids: Tensor, sizes: Tensor, *, pad: int, **cond: Any) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def decode(self, state: State) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def join(self, raws: Sequence[Any], order: Sequence[int]) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def write(self, samples: Samples, out: Path) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def convert(self, samples: Samples, kind: str) -> NoReturn:
-        """Always refused."""
-        self._refuse()
-
-    def draw(self, samples: Samples, path: Path, *, count: int = 25) -> NoReturn:
-        """Always refused."""
-        self._refuse()

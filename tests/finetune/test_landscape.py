@@ -104,7 +104,9 @@ def test_a_network_learns_the_law() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["exact-reward", "dna-reward", "protein-reward"])
+@pytest.mark.parametrize(
+    "name", ["exact-reward", "dna-reward", "protein-reward", "stability-reward"]
+)
 def test_suites_run(name: str, tmp_path: Path) -> None:
     if "GRAPHDIFF_DATA" not in os.environ:
         pytest.skip("needs the sequence data: set GRAPHDIFF_DATA")
