@@ -36,6 +36,28 @@ def test_cards_are_complete(name: str) -> None:
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
 
 
+def test_the_tuned_sibling_has_a_card_and_does_what_it_says() -> None:
+    """More active by the oracle that it was not tuned with, and no copy of one sequence."""
+    folder = models()["mdlm-yeast-promoter-active"]
+    card = read_card(folder)
+    assert card.command is not None
+    assert card.command.startswith("graphdiff finetune mdlm-yeast-promoter --reward oracle:")
+    assert card.data is not None
+    weights = read_card(models()["mdlm-yeast-promoter"]).files["weights.safetensors"].sha256
+    assert card.data["base_sha256"] == {"weights.safetensors": weights}
+    assert card.licence == "Apache-2.0"
+    claim = {m["name"]: m for m in card.metrics["metrics"]}["judged_activity"]
+    judge = load_oracle("regressor-yeast-b")
+    found = [
+        graphdiff.load(name).samples(128, seed=7, steps=40, batch_size=128).raw
+        for name in ("mdlm-yeast-promoter", "mdlm-yeast-promoter-active")
+    ]
+    base, tuned = (torch.from_numpy(predict_sequences(judge, x)[:, 0]).median() for x in found)
+    assert float(tuned - base) > 2
+    assert abs(float(tuned) - claim["value"]) < 0.8  # the median of 128: standard error about .2
+    assert len(set(found[1].strings())) == 128
+
+
 def test_the_oracles_agree_on_samples_of_the_model() -> None:
     """Trained on different families: their predictions of new promoters must correlate."""
     model = graphdiff.load("mdlm-yeast-promoter")
