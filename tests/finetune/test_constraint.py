@@ -64,40 +64,52 @@ def optimum(problem: Problem, score: Tensor, bound: float, sign: float) -> tuple
     return law(high), high
 
 
+class Recorded(Lagrangian):
+    """Keeps the multipliers of every iteration."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.path: list[float] = []
+
+    def ascend(self, state: State, weights: Tensor | None = None) -> dict[str, Tensor]:
+        self.path.append(float(self.multipliers[0]))
+        return super().ascend(state, weights)
+
+
 @pytest.mark.parametrize(
-    ("config", "sense", "iterations", "lr", "reached"),
+    ("config", "sense", "iterations", "batch", "lr", "reached"),
     [
-        (TuneConfig("wdce", ALPHA), ">=", 150, 0.05, 0.06),
-        (TuneConfig("ddpo", ALPHA, picked=6), "<=", 150, 0.1, 0.06),
-        (TuneConfig("smc", ALPHA, group=32), ">=", 120, 0.05, 0.08),
-        # A biased gradient of relaxed draws: as far as it is without constraints.
-        (TuneConfig("drakes", ALPHA, truncate=6), ">=", 80, 0.05, 0.2),
+        (TuneConfig("wdce", ALPHA), ">=", 150, 256, 0.05, 0.06),
+        (TuneConfig("ddpo", ALPHA, picked=0), "<=", 200, 256, 0.1, 0.06),
+        (TuneConfig("smc", ALPHA, group=32), ">=", 120, 256, 0.05, 0.08),
+        # A biased gradient of relaxed draws, with constraints or without.
+        (TuneConfig("drakes", ALPHA, truncate=0), "<=", 120, 128, 0.05, 0.18),
     ],
     ids=["wdce", "ddpo", "smc", "drakes"],
 )
 def test_the_tuned_law_is_the_constrained_optimum(
-    config: TuneConfig, sense: Any, iterations: int, lr: float, reached: float
+    config: TuneConfig, sense: Any, iterations: int, batch: int, lr: float, reached: float
 ) -> None:
     """As near as the tuners come without constraints, and the multiplier is the exact one."""
     problem = Problem()
     table, sign = second_table(problem), 1.0 if sense == ">=" else -1.0
-    free = float(problem.target() @ table)
-    bound = free + sign * 0.15
+    bound = float(problem.target() @ table) + sign * 0.15
     want, multiplier = optimum(problem, table, bound, sign)
-    assert float((want - problem.target()).abs().sum() / 2) > 0.15  # the constraint matters
+    assert float((want - problem.target()).abs().sum() / 2) > 0.18  # the constraint matters
     direct = config.method == "drakes"
     score: Any = Differentiable(problem.made, table) if direct else Score(problem, table)
     reward: Any = Differentiable(problem.made) if direct else problem.made.reward
-    problem.reward = Lagrangian(reward, [Constraint(score, sense, bound)], step=1.0)
-    problem.tune(config, iterations, batch=BATCH, lr=lr)
+    problem.reward = Recorded(reward, [Constraint(score, sense, bound)], 1.0)
+    problem.tune(config, iterations, batch=batch, lr=lr)
     law = problem.law(problem.denoiser)
     assert float((law - want).abs().sum() / 2) < reached
     # The multiplier follows means of batches: three of their standard errors.
     mean = float(law @ table)
-    error = float((law @ table.square()) - mean**2) ** 0.5 / BATCH**0.5
-    assert sign * (mean - bound) > -3 * error - (0.05 if direct else 0.0)
-    if not direct:
-        assert float(problem.reward.multipliers[0]) == pytest.approx(multiplier, rel=0.25)
+    error = (float(law @ table.square()) - mean**2) ** 0.5 / batch**0.5
+    assert sign * (mean - bound) > -3 * error
+    # It swings with these means, so its own mean over the second half is compared.
+    half = problem.reward.path[iterations // 2 :]
+    assert sum(half) / len(half) == pytest.approx(multiplier, rel=0.25)
 
 
 def test_a_constraint_that_holds_anyway_changes_nothing() -> None:

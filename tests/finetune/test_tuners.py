@@ -254,9 +254,12 @@ def test_finetune_on_the_command_line(tmp_path: Path) -> None:
         return done.stdout + done.stderr
 
     small = ["--set", "train.steps=2", "--set", "train.batch_size=4", "--set", "tune.steps=4"]
-    text = call("--reward", "qed", "--method", "ddpo", "--set", "tune.picked=2", *small)
+    bound = ("--constraint", "sa<=3.5")
+    text = call("--reward", "qed", "--method", "ddpo", "--set", "tune.picked=2", *bound, *small)
     assert "training finished after 2 steps" in text
+    assert "violation sa<=3.5" in text
     assert "unknown reward 'qedd'" in call("--reward", "qedd", rc=2)
+    assert "expected NAME>=BOUND" in call("--reward", "qed", "--constraint", "sa<3", rc=2)
     assert "tune.alpha" in call("--reward", "qed", "--set", "tune.alpha=-1", rc=2)
     assert "tune.method" in call("--reward", "qed", "--method", "ppo", rc=2)
     assert "multiple of tune.group" in call(
