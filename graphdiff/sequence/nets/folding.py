@@ -65,9 +65,16 @@ class FoldingNet(nn.Module):
         inputs = [cond[name] for name in NEEDED[:4]]
         batch = len(inputs[0])
         # Not in training: its structures differ, and looking would wait for the device.
-        alike = not torch.is_grad_enabled() and batch > 1
-        if alike and all(bool((x == x[:1]).all()) for x in inputs):
+        if torch.is_grad_enabled() or batch == 1:
+            return self.mpnn.encode(*inputs)
+        if all(bool((x == x[:1]).all()) for x in inputs):
             return self.mpnn.encode(*(x[:1] for x in inputs)).repeated(batch)
+        rows = torch.cat([x.reshape(batch, -1).double() for x in inputs], 1)
+        kinds, kind = torch.unique(rows, dim=0, return_inverse=True)
+        if len(kinds) < batch:
+            place = torch.arange(batch, device=kind.device)
+            first = place.new_full((len(kinds),), batch).scatter_reduce(0, kind, place, "amin")
+            return self.mpnn.encode(*(x[first] for x in inputs)).map(lambda x: x[kind])
         return self.mpnn.encode(*inputs)
 
     def forward(
