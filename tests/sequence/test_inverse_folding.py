@@ -557,8 +557,10 @@ def test_equal_structures_of_a_batch_are_encoded_once(monkeypatch: pytest.Monkey
     for i, own in enumerate(each):
         torch.testing.assert_close(found.nodes[i], own.nodes[0], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found.edges[0][i], own.edges[0][0], rtol=1e-5, atol=1e-6)
-    net.encode(state.values)  # with gradients: every row by itself
-    assert seen == [3, 5]
+    net.encode(state.values)  # a frozen network has no gradients to keep apart
+    net.requires_grad_(True)
+    net.encode(state.values)
+    assert seen == [3, 3, 5]
 
 
 PARTS = ("coords", "resolved", "position", "chain")

@@ -64,8 +64,10 @@ class FoldingNet(nn.Module):
         _check(cond)
         inputs = [cond[name] for name in NEEDED[:4]]
         batch = len(inputs[0])
-        # Not in training: its structures differ, and looking would wait for the device.
-        if torch.is_grad_enabled() or batch == 1:
+        # Not in training: its structures differ, and looking would wait for the device. A frozen
+        # network is asked with gradients on, too: by guidance, and as the reference of a tuning.
+        learns = any(x.requires_grad for x in (*self.mpnn.parameters(), *inputs))
+        if (learns and torch.is_grad_enabled()) or batch == 1:
             return self.mpnn.encode(*inputs)
         if all(bool((x == x[:1]).all()) for x in inputs):
             return self.mpnn.encode(*(x[:1] for x in inputs)).repeated(batch)
