@@ -172,9 +172,9 @@ class Lab:
 
         config = TuneConfig(alpha=ALPHA, steps=self.steps, solver="ancestral", **settings)
         train = TrainConfig(
-            steps=1 if self.quick else 15, batch_size=4 if self.quick else 8, lr=1e-4,
+            steps=1 if self.quick else 10, batch_size=4 if self.quick else 8, lr=3e-4,
             warmup_steps=2, clip=1.0, ema=None, max_loss_factor=None, log_every=1,
-            checkpoint_every=15,
+            checkpoint_every=10,
         )  # fmt: skip
         task, data = tuning(self.base, self.heads[0], config, train, cond=self.cond)
         place, began = self.folder / f"tuned-{name}", time.process_time()

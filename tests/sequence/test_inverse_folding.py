@@ -533,5 +533,38 @@ def test_published_weights_fill_masks_without_training(published: Model) -> None
     assert found.raw.recovery.min() > 0.4
 
 
+def test_equal_structures_of_a_batch_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = model("causal").denoiser.net
+    assert isinstance(net, FoldingNet)
+    other = backbone("GAVLIMKEGAVL", seed=6, chains=2, name="other")
+    near = replace(
+        DIMER, coords=DIMER.coords + np.float32(1e-3) * (np.arange(4) == 2)[None, :, None]
+    )
+    state = template({"backbone": [other, DIMER, near, DIMER, other]}, 5)
+    with torch.no_grad():
+        each = [net.mpnn.encode(*(state[k][i : i + 1] for k in PARTS)) for i in range(5)]
+    seen: list[int] = []
+    encode = net.mpnn.encode
+
+    def counted(coords: Tensor, *rest: Tensor) -> Any:
+        seen.append(len(coords))
+        return encode(coords, *rest)
+
+    monkeypatch.setattr(net.mpnn, "encode", counted)
+    with torch.no_grad():
+        found = net.encode(state.values)
+    assert seen == [3]
+    for i, own in enumerate(each):
+        torch.testing.assert_close(found.nodes[i], own.nodes[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.edges[0][i], own.edges[0][0], rtol=1e-5, atol=1e-6)
+    net.encode(state.values)  # a frozen network has no gradients to keep apart
+    net.requires_grad_(True)
+    net.encode(state.values)
+    assert seen == [3, 3, 5]
+
+
+PARTS = ("coords", "resolved", "position", "chain")
+
+
 def test_denoiser_is_of_the_core() -> None:
     assert isinstance(task().build(), Denoiser)

@@ -64,10 +64,19 @@ class FoldingNet(nn.Module):
         _check(cond)
         inputs = [cond[name] for name in NEEDED[:4]]
         batch = len(inputs[0])
-        # Not in training: its structures differ, and looking would wait for the device.
-        alike = not torch.is_grad_enabled() and batch > 1
-        if alike and all(bool((x == x[:1]).all()) for x in inputs):
+        # Not in training: its structures differ, and looking would wait for the device. A frozen
+        # network is asked with gradients on, too: by guidance, and as the reference of a tuning.
+        learns = any(x.requires_grad for x in (*self.mpnn.parameters(), *inputs))
+        if (learns and torch.is_grad_enabled()) or batch == 1:
+            return self.mpnn.encode(*inputs)
+        if all(bool((x == x[:1]).all()) for x in inputs):
             return self.mpnn.encode(*(x[:1] for x in inputs)).repeated(batch)
+        rows = torch.cat([x.reshape(batch, -1).double() for x in inputs], 1)
+        kinds, kind = torch.unique(rows, dim=0, return_inverse=True)
+        if len(kinds) < batch:
+            place = torch.arange(batch, device=kind.device)
+            first = place.new_full((len(kinds),), batch).scatter_reduce(0, kind, place, "amin")
+            return self.mpnn.encode(*(x[first] for x in inputs)).map(lambda x: x[kind])
         return self.mpnn.encode(*inputs)
 
     def forward(
