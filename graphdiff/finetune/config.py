@@ -53,8 +53,8 @@ class TuneConfig:
             and decodes the whole training set once.
         dual_lr: Step size of the multipliers of constraints
             (:mod:`graphdiff.finetune.constraint`).
-        solver: Solver of the sampler while tuning; ``None`` for that of the model. Inverse folding
-            and other masked models need ``"ancestral"`` if their own cannot be replayed.
+        solver: Solver of the sampler while tuning; ``None`` for that of the model. One whose
+            steps cannot be replayed, as ``"confident"``, needs another one here.
         checkpoint: Compute the activations of differentiated steps again in the backward pass
             instead of keeping them: a third more time, the memory of one step.
         lora: Rank of the change of each matrix that is trained while the base weights stay as they

@@ -458,8 +458,8 @@ def test_inverse_folding_is_tuned(head: Model, tmp_path: Path, method: str, deco
     how = TrainConfig(
         steps=12, batch_size=16, lr=2e-2, ema=None, max_loss_factor=None, log_every=5, clip=1.0
     )
-    with pytest.raises(ConfigError, match=r"tune\.solver"):  # 'first_hitting' has no replay
-        tuning(base, reward, TuneConfig(**settings), how, cond=cond)
+    with pytest.raises(ConfigError, match=r"tune\.solver"):  # its order follows the prediction
+        tuning(base, reward, TuneConfig(**settings, solver="confident"), how, cond=cond)
     config = TuneConfig(**settings, solver="ancestral")
     task, data = tuning(base, reward, config, how, cond=cond)
     tuned = graphdiff.load(Trainer(task, how, tmp_path / "run", data).run().model)
