@@ -164,6 +164,8 @@ class TuneTask(Task):
         Raises:
             TrainingError: The tuning has collapsed, or has gone too far.
         """
+        # Without dropout: what is tuned is the model that is sampled, at no distance from the base.
+        denoiser.eval()
         tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
         lesson = learn(self.base, tuned, clean, self.reward, seed, key)

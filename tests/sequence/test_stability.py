@@ -375,12 +375,12 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
     stability._trunk.cache_clear()
 
 
-def folding(decoder: str = "causal") -> Model:
+def folding(decoder: str = "causal", dropout: float = 0.0) -> Model:
     shape = {"hidden": 16, "encoder_layers": 1, "decoder_layers": 1, "neighbours": 6}
     task = InverseFoldingTask.from_config(
         {
             "data": {"name": "none"},
-            "model": {"decoder": decoder, "dropout": 0.0, **shape},
+            "model": {"decoder": decoder, "dropout": dropout, **shape},
             "sample": {"steps": 4, "temperature": 1.0, "score": 0},
         }
     )
@@ -472,6 +472,19 @@ def test_inverse_folding_is_tuned(head: Model, tmp_path: Path, method: str, deco
     assert mean(tuned) > mean(base) + 0.1
     if method == "wdce":
         assert data.fingerprint()["cond"] == {"backbone": cond["backbone"]}
+
+
+@pytest.mark.parametrize("method", ["drakes", "ddpo"])
+def test_a_tuning_begins_at_no_distance_whatever_the_dropout(head: Model, method: str) -> None:
+    """A trainer trains with dropout on; what is tuned is the model that will be sampled."""
+    base = folding(dropout=0.5)
+    config = TuneConfig(method=method, solver="ancestral", picked=0, min_distinct=0.0)  # type: ignore[arg-type]
+    how = TrainConfig(steps=1, batch_size=4, ema=None, max_loss_factor=None)
+    task, data = tuning(base, StabilityReward(head), config, how, cond={"backbone": LONG})
+    ids = torch.arange(4)
+    found = task.losses(task.build().train(), data.batch(ids), Key(0, ids, step=1))
+    # Equal networks; what is left is the rounding of float32 over 16 residues and 4 steps.
+    assert float(found["kl"].detach().abs().max()) < 1e-5
 
 
 def test_guidance_by_stability(head: Model) -> None:
