@@ -21,7 +21,7 @@ which has the same marginals for every :math:`0 \le \sigma \le \sigma_{max} = \m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, final, get_args
 
 import torch
@@ -33,7 +33,7 @@ from graphdiff.core.jump import Jumps, alphas_of
 from graphdiff.core.kernel import Categorical, Kernel
 from graphdiff.core.process import Process
 from graphdiff.core.program import Program, Solver
-from graphdiff.core.reveal import Revealed, RevealProgram, absorbing_of
+from graphdiff.core.reveal import INNER, RevealProgram, absorbing_of
 from graphdiff.core.rng import Key
 
 __all__ = ["FirstHitting", "ReMDM"]
@@ -155,6 +155,8 @@ class _ReMDMProgram(Jumps):
 @dataclass(frozen=True)
 class _FirstHittingProgram(RevealProgram):
     tokens: int
+    places: Tensor | None = field(default=None, compare=False)
+    """Places of this step, if they are drawn already."""
 
     @property
     def replays(self) -> bool:
@@ -166,11 +168,16 @@ class _FirstHittingProgram(RevealProgram):
         space = self.process.space
         here = space.gather(x if mask is None else space.apply_mask(x, mask))
         hidden = here == self.process.classes - 1
-        return Revealed(self.process, self.times[i], self._chosen(i, hidden, hidden, key))
+        inner = key.at(step=key.step + INNER)
+        return replace(self, places=self._choose(hidden, hidden, len(self.times) - 1 - i, inner))
 
     def _choose(self, hidden: Tensor, law: Tensor, steps_left: int, key: Key) -> Tensor:
         """A random subset of the right size."""
+        if self.places is not None:
+            return hidden & self.places
         size = hidden.shape[1]
+        if not size:
+            return hidden
         share = (hidden.sum(1) + steps_left - 1) // steps_left
         count = share.clamp(min=self.tokens, max=size)
         # float64: ties would reveal two tokens at once.

@@ -25,7 +25,7 @@ from graphdiff.core.process import Process
 from graphdiff.core.program import Carry, Program, Solver
 from graphdiff.core.rng import Key
 
-__all__ = ["ConfidentJump", "RevealProgram", "Revealed"]
+__all__ = ["ConfidentJump", "RevealProgram"]
 
 INNER = 1 << 31
 """The order is drawn in the upper half of the step range, which the sampler never uses."""
@@ -70,80 +70,20 @@ class RevealProgram(Program):
         key: Key,
     ) -> tuple[Kernel, Carry]:
         """Chosen masks are drawn from the prediction, everything else stays."""
-        here, logits = free_part(self.process.space, _real(self.process, x, mask), x0)
-        law = self.process.clean_law(here, logits)
-        chosen = self._chosen(i, here == self.process.classes - 1, law, key)
-        return _reveal(self.process, x, here, law, chosen, mask), carry
-
-    @final
-    def _chosen(self, i: int, hidden: Tensor, law: Tensor, key: Key) -> Tensor:
-        if not hidden.shape[1]:
-            return hidden
-        inner = key.at(step=key.step + INNER)
-        return self._choose(hidden, law, len(self.times) - 1 - i, inner)
+        space, classes = self.process.space, self.process.classes
+        real = x if mask is None else space.apply_mask(x, mask)
+        here, logits = free_part(space, real, x0)
+        law, hidden = self.process.clean_law(here, logits), here == classes - 1
+        chosen = hidden
+        if hidden.shape[1]:
+            inner = key.at(step=key.step + INNER)
+            chosen = self._choose(hidden, law, len(self.times) - 1 - i, inner)
+        weights = torch.where(chosen.unsqueeze(-1), law, is_class(here, classes).to(law.dtype))
+        return Categorical.of_weights(weights, x.shape, space, mask), carry
 
     @abstractmethod
     def _choose(self, hidden: Tensor, law: Tensor, steps_left: int, key: Key) -> Tensor:
         """Which of the masks ``hidden`` are revealed, bool ``[b, size]``."""
-
-
-@final
-@dataclass(frozen=True)
-class Revealed(Program):
-    """A step whose places are chosen already.
-
-    Attributes:
-        process: Of the component.
-        time: At which the network is asked.
-        chosen: Places that are revealed if they are masked, bool ``[b, size]``.
-    """
-
-    process: Absorbing
-    time: float
-    chosen: Tensor
-
-    @property
-    def stages(self) -> int:  # type: ignore[override]
-        """One network call."""
-        return 1
-
-    def evaluate_at(self, i: int, stage: int) -> float | None:
-        """The start of the step."""
-        return self.time
-
-    def start(self, x: Tensor) -> Carry:
-        """Nothing to remember."""
-        return ()
-
-    def update(
-        self,
-        i: int,
-        stage: int,
-        x: Tensor,
-        x0: Tensor,
-        mask: Tensor | None,
-        carry: Carry,
-        key: Key,
-    ) -> tuple[Kernel, Carry]:
-        """Masks at the chosen places are drawn from the prediction, everything else stays."""
-        here, logits = free_part(self.process.space, _real(self.process, x, mask), x0)
-        chosen = self.chosen & (here == self.process.classes - 1)
-        law = self.process.clean_law(here, logits)
-        return _reveal(self.process, x, here, law, chosen, mask), carry
-
-
-def _real(process: Absorbing, x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` without classes at padding, which must not count as masks."""
-    return x if mask is None else process.space.apply_mask(x, mask)
-
-
-def _reveal(
-    process: Absorbing, x: Tensor, here: Tensor, law: Tensor, chosen: Tensor, mask: Tensor | None
-) -> Kernel:
-    """``law`` at the chosen places, what is ``here`` at the others."""
-    stay = is_class(here, process.classes).to(law.dtype)
-    weights = torch.where(chosen.unsqueeze(-1), law, stay)
-    return Categorical.of_weights(weights, x.shape, process.space, mask)
 
 
 def absorbing_of(process: Process, solver: Solver) -> Absorbing:
