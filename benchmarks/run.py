@@ -19,7 +19,6 @@ import json
 import math
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +32,10 @@ from typing import Any
 from graphdiff.core.errors import ArgumentError, DataError
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "suites"))
+
+from _kept import git  # noqa: E402
+
 PACKAGES = ("graphdiffusion", "torch", "numpy", "scipy", "rdkit", "networkx")
 
 
@@ -113,8 +116,8 @@ def facts() -> dict[str, Any]:
     }
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "commit": git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": machine,
     }
@@ -188,16 +191,6 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown"
-
-
-def _git(*words: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(HERE), *words], capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -33,11 +32,14 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _kept import kept, means, plain, show_row, work_folder
+
 TITLE = "Guidance and fine-tuning of yeast promoters, judged by an oracle of other families"
 MODEL, TUNING, JUDGE = "mdlm-yeast-promoter", "regressor-yeast-a", "regressor-yeast-b"
 REWARD = f"oracle:{TUNING}@ypd"
 STEPS, SEEDS = 40, (0, 1, 2)
-T = {2: 12.706, 3: 4.303}
 ALPHA = 1.0
 TUNE_ALPHA = 0.2
 GUIDED = {
@@ -161,26 +163,20 @@ class Lab:
 def _summary(
     name: str, each: list[dict[str, float]], n: int, calls: int, seconds: float, trained: float
 ) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": name, "n": n, "seeds": len(each)}
-    for key in SHOWN:
-        values = np.array([e[key] for e in each])
-        row[key] = float(values.mean())
-        if len(each) > 1:
-            half = T[len(each)] * values.std(ddof=1) / len(each) ** 0.5
-            row[f"{key}_interval"] = [float(values.mean() - half), float(values.mean() + half)]
+    row: dict[str, Any] = {"method": name, "n": n, **means(each, SHOWN)}
     row |= {
         "calls": calls,
         "sample_cpu": round(seconds / len(each), 1),
         "tune_cpu": round(trained, 1),
     }
-    print(f"{name}: " + ", ".join(f"{k} {row[k]:.3g}" for k in SHOWN), file=sys.stderr, flush=True)
+    show_row(name, row, SHOWN)
     return row
 
 
 def run(quick: bool, out: Path) -> dict[str, Any]:
     """All methods; rows that are in the work folder already are not measured again."""
-    folder = out if quick else _work()
-    lab, rows = Lab(quick, folder), []
+    folder = out if quick else work_folder("dna-reward")
+    lab = Lab(quick, folder)
     n, few = (16, 8) if quick else (640, 48)
     makers: dict[str, Any] = {"pretrained": lambda: lab.row("pretrained", lab.base, None, n)}
     for name in ("train", "top 1 %"):
@@ -189,15 +185,9 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         makers[name] = lambda name=name, s=settings: lab.row(name, lab.base, _guide(lab, s), few)
     for name, settings in TUNED.items():
         makers[name] = lambda name=name, s=settings: _tuned(lab, name, s, n)
-    for name, make in makers.items():
-        path = folder / f"row-{name.replace(' ', '-')}.json"
-        if path.exists():
-            rows.append(json.loads(path.read_text("utf-8")))
-            continue
-        rows.append(make())
-        path.write_text(json.dumps(rows[-1]), "utf-8")
+    rows = [kept(folder, name, make) for name, make in makers.items()]
     return {
-        "table": [{k: v for k, v in row.items() if not k.endswith("interval")} for row in rows],
+        "table": plain(rows),
         "rows": rows,
         "checks": _checks(rows, quick),
         "model": MODEL,
@@ -208,14 +198,6 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "steps": STEPS,
         "left_out": "CFG: the shipped model was trained without labels",
     }
-
-
-def _work() -> Path:
-    from graphdiff.data.sources import cache_folder
-
-    folder = os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "dna-reward")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
 
 
 def _natural(lab: Lab, name: str, n: int) -> dict[str, Any]:

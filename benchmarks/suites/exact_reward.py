@@ -21,7 +21,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -36,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _exact_guidance import guided, normaliser, say
 from _exact_target import Landscape, Smooth
+from _kept import kept, plain, work_folder
 
 TITLE = "Guidance and tuners against the enumerated optimum on TFBind8"
 FACTORS = ("SIX6", "CRX", "GFI1B", "ISX")
@@ -49,20 +49,18 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     """All of it; rows that are in the work folder already are not computed again."""
     lands = _landscapes(quick)
     rows: list[dict[str, Any]] = []
-    folder = out if quick else _work()
+    folder = out if quick else work_folder("exact-reward")
     for land in lands:
         rows.append(_row(land, "base", land.base, 0, 0.0))
         methods = ("mlp", *EVERYWHERE, *(ONCE if land.alpha == NARROW else ()))
         for method in methods[: 4 if quick else None]:
-            path = folder / f"row-{land.name}-{land.alpha:g}-{method}.json"
-            if not path.exists():
-                made = _mlp(land, quick) if method == "mlp" else _tuned(land, method, quick)
-                path.write_text(json.dumps(made), "utf-8")
-            rows.append(json.loads(path.read_text("utf-8")))
+            name = f"{land.name}-{land.alpha:g}-{method}"
+            rows.append(kept(folder, name, lambda m=method, at=land: _trained(at, m, quick)))
     # Where the weights are heavy the rate is not yet that of many particles: the wide target.
     errors = normaliser(lands[-1 if quick else 1], quick)
     return {
-        "table": [{k: v for k, v in row.items() if k != "curve"} for row in rows],
+        "table": plain(rows),
+        "rows": [{k: v for k, v in row.items() if k != "curve"} for row in rows],
         "curves": [row for row in rows if row.get("curve")],
         "guided": guided(lands[0], quick),
         "normaliser": errors,
@@ -72,14 +70,6 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "direct_batch": DIRECT_BATCH,
         "seed": 0,
     }
-
-
-def _work() -> Path:
-    from graphdiff.data.sources import cache_folder
-
-    folder = os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "exact-reward")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
 
 
 def _landscapes(quick: bool) -> list[Landscape]:
@@ -112,6 +102,10 @@ def _row(
         f"({seconds:.0f} s)"
     )
     return {**row, **more}
+
+
+def _trained(land: Landscape, method: str, quick: bool) -> dict[str, Any]:
+    return _mlp(land, quick) if method == "mlp" else _tuned(land, method, quick)
 
 
 def _mlp(land: Landscape, quick: bool) -> dict[str, Any]:

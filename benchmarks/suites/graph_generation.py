@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _kept import work_folder
 
 TITLE = "Graph generation from shipped weights: QM9, ZINC250k, comm20, ego_small, tree, planar"
 SEED = 0
@@ -117,20 +120,12 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     }
 
 
-def _work() -> Path:
-    from graphdiff.data.sources import cache_folder
-
-    folder = os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "graph-generation")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
-
-
 def _kept(row: Row, quick: bool, out: Path) -> tuple[dict[str, Any], bool]:
     """The record of a row, and whether it was there already; quick rows are not kept."""
     import graphdiff
 
     model, n = graphdiff.load(row.model), row.quick if quick else row.n
-    folder = out if quick else _work()
+    folder = out if quick else work_folder("graph-generation")
     path = folder / f"{_name(row, model)}-{n}.json"
     if path.exists():
         return json.loads(path.read_text("utf-8")), True
@@ -267,7 +262,13 @@ def _main() -> None:
         name, first, last = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
         row = next(row for row in ROWS if row.model == name)
         for start in range(first, last, CHUNK):
-            _draw(row, graphdiff.load(name), start, min(CHUNK, last - start), _work())
+            _draw(
+                row,
+                graphdiff.load(name),
+                start,
+                min(CHUNK, last - start),
+                work_folder("graph-generation"),
+            )
     else:
         source, target = sys.argv[1:3]
         draw(json.loads(Path(source).read_text("utf-8")), Path(target))

@@ -17,7 +17,6 @@ once, samples with three seeds; intervals are Student's t over these.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -28,11 +27,14 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _kept import kept, means, plain, show_row, work_folder
+
 TITLE = "AAV capsids by a limited predictor, judged by a held-out oracle (GGS)"
 LEVELS = ("medium", "hard")
 PUBLISHED = {"medium": 0.51, "hard": 0.60}
 SEEDS, STEPS, TOP = (0, 1, 2), 28, 128
-T = {2: 12.706, 3: 4.303}
 ALPHA = 0.005
 GUIDED: Mapping[str, dict[str, Any]] = {
     "best of 8": {"method": "best", "particles": 8},
@@ -121,17 +123,10 @@ class Level:
             samples = model.samples(n, seed=seed, batch_size=256, **options)
             calls = samples.info["network_calls_per_sample"]
             each.append(self.scores(samples.raw))
-        row: dict[str, Any] = {"level": self.name, "method": name, "n": n, "seeds": len(each)}
-        for key in SHOWN:
-            values = np.array([e[key] for e in each])
-            row[key] = float(values.mean())
-            if len(each) > 1:
-                half = T[len(each)] * values.std(ddof=1) / len(each) ** 0.5
-                row[f"{key}_interval"] = [row[key] - half, row[key] + half]
+        row = {"level": self.name, "method": name, "n": n, **means(each, SHOWN)}
         seconds = (time.process_time() - began) / len(each)
         row |= {"calls": calls, "sample_cpu": round(seconds, 1), "tune_cpu": round(tuned, 1)}
-        text = ", ".join(f"{k} {row[k]:.3g}" for k in SHOWN)
-        print(f"{self.name} {name}: {text}", file=sys.stderr, flush=True)
+        show_row(f"{self.name} {name}", row, SHOWN)
         return row
 
     def scores(self, found: Any) -> dict[str, float]:
@@ -148,13 +143,13 @@ class Level:
 
 def run(quick: bool, out: Path) -> dict[str, Any]:
     """Both levels; rows that are in the work folder already are not measured again."""
-    folder = out if quick else _work()
+    folder = out if quick else work_folder("protein-reward")
     rows: list[dict[str, Any]] = []
     for name in LEVELS[: 1 if quick else None]:
         level = Level(name, quick, folder)
         rows += _rows(level, folder, 32 if quick else 512, 16 if quick else 256)
     return {
-        "table": [{k: v for k, v in row.items() if not k.endswith("interval")} for row in rows],
+        "table": plain(rows),
         "rows": rows,
         "checks": _checks(rows, quick),
         "published": PUBLISHED,
@@ -175,13 +170,7 @@ def _rows(level: Level, folder: Path, n: int, few: int) -> list[dict[str, Any]]:
         makers[name] = lambda name=name, guide=guide: level.row(name, level.base, guide, few, 0.0)
     for name, settings in TUNED.items():
         makers[name] = lambda name=name, s=settings: _tuned(level, name, s, n)
-    rows = []
-    for name, make in makers.items():
-        path = folder / f"row-{level.name}-{name.replace(' ', '-')}.json"
-        if not path.exists():
-            path.write_text(json.dumps(make()), "utf-8")
-        rows.append(json.loads(path.read_text("utf-8")))
-    return rows
+    return [kept(folder, f"{level.name}-{name}", make) for name, make in makers.items()]
 
 
 def _given(level: Level, n: int) -> dict[str, Any]:
@@ -210,14 +199,6 @@ def _tuned(level: Level, name: str, settings: Mapping[str, Any], n: int) -> dict
     trainer.run()
     spent = time.process_time() - began
     return level.row(name, graphdiff.load(place), None, n, spent)
-
-
-def _work() -> Path:
-    from graphdiff.data.sources import cache_folder
-
-    folder = os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "protein-reward")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
 
 
 def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ Student's t over seeds of sampling. A model is tuned once. ``calls`` are network
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -30,12 +29,15 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from _kept import kept, means, plain, show_row, work_folder
+
 TITLE = "Inverse folding towards predicted stability, judged by a head of other proteins"
 REWARD, JUDGE = "stability-a", "stability-b"
 WEIGHTS = "v_48_020.pt"
 PLACES = ("sequence/stability_ddg/ssym_pdbs/5PTI.pdb.gz", "sequence/inverse_folding/ts50.json")
 SEEDS, STEPS, N, TEMPERATURE, ALPHA = (0, 1, 2), 12, 8, 0.3, 0.01
-T = {2: 12.706, 3: 4.303}
 GUIDED: Mapping[str, dict[str, Any]] = {
     "best of 4": {"method": "best", "particles": 4},
     "smc x4": {"method": "smc", "particles": 4, "alpha": ALPHA},
@@ -118,17 +120,10 @@ class Lab:
                 states.append(batch.state)
                 calls = max(calls, batch.network_calls)
             each.append(self.scores(states))
-        row: dict[str, Any] = {"method": name, "n": n, "seeds": len(each)}
-        for key in SHOWN:
-            values = np.array([e[key] for e in each])
-            row[key] = float(values.mean())
-            if len(each) > 1:
-                half = T[len(each)] * values.std(ddof=1) / len(each) ** 0.5
-                row[f"{key}_interval"] = [row[key] - half, row[key] + half]
+        row = {"method": name, "n": n, **means(each, SHOWN)}
         seconds = (time.process_time() - began) / len(each)
         row |= {"calls": calls, "sample_cpu": round(seconds, 1), "tune_cpu": round(tuned, 1)}
-        text = ", ".join(f"{k} {row[k]:.3g}" for k in SHOWN)
-        print(f"{name}: {text}", file=sys.stderr, flush=True)
+        show_row(name, row, SHOWN)
         return row
 
     @property
@@ -186,7 +181,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     """All methods; rows that are in the work folder already are not measured again."""
     from graphdiff.guide import Guide
 
-    lab = Lab(quick, out if quick else _work())
+    lab = Lab(quick, out if quick else work_folder("stability-reward"))
     makers: dict[str, Any] = {"pretrained": lambda: lab.row("pretrained", lab.base)}
     for name, settings in GUIDED.items():
         makers[name] = lambda name=name, s=settings: lab.row(
@@ -194,14 +189,9 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         )
     for name, settings in TUNED.items():
         makers[name] = lambda name=name, s=settings: lab.tuned(name, s)
-    rows = []
-    for name, make in makers.items():
-        path = lab.folder / f"row-{name.replace(' ', '-')}.json"
-        if not path.exists():
-            path.write_text(json.dumps(make()), "utf-8")
-        rows.append(json.loads(path.read_text("utf-8")))
+    rows = [kept(lab.folder, name, make) for name, make in makers.items()]
     return {
-        "table": [{k: v for k, v in row.items() if not k.endswith("interval")} for row in rows],
+        "table": plain(rows),
         "rows": rows,
         "checks": _checks(rows, quick),
         "backbones": {b.name: len(b) for b in lab.backbones},
@@ -209,14 +199,6 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "temperature": TEMPERATURE,
         "steps": lab.steps,
     }
-
-
-def _work() -> Path:
-    from graphdiff.data.sources import cache_folder
-
-    folder = os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "stability-reward")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return Path(folder)
 
 
 def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:

@@ -1,0 +1,84 @@
+"""What suites of long rows share: rows that outlive an interruption, and means over seeds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["git", "kept", "means", "plain", "show_row", "work_folder"]
+
+T = {2: 12.706, 3: 4.303}  # 97.5 % quantiles of Student's t for 2 and 3 seeds
+
+
+def git(*words: str) -> str | None:
+    """What git says about this checkout; None without git, or where it is none."""
+    here = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def work_folder(suite: str) -> Path:
+    """Where a suite keeps trainings and rows: ``GRAPHDIFF_BENCH_WORK``, or the user's cache."""
+    from graphdiff.data.sources import cache_folder
+
+    folder = Path(os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / suite))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def kept(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row ``name`` from ``folder``, made and written if it is not there.
+
+    ``commit`` of a row is that of the code that made it, which a record of several runs needs.
+    """
+    path = folder / f"row-{name}.json".replace(" ", "-")
+    if not path.exists():
+        changed = " with uncommitted changes" if git("status", "--porcelain", "-uno") else ""
+        row = {**make(), "commit": f"{git('rev-parse', 'HEAD')}{changed}"}
+        fresh = path.with_suffix(".part")
+        fresh.write_text(json.dumps(row), "utf-8")
+        fresh.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def means(each: Sequence[Mapping[str, float]], shown: Sequence[str]) -> dict[str, Any]:
+    """Mean over seeds of each column, with Student's interval from two seeds on."""
+    row: dict[str, Any] = {"seeds": len(each)}
+    for key in shown:
+        values = np.array([e[key] for e in each])
+        row[key] = float(values.mean())
+        if len(each) > 1:
+            half = T[len(each)] * values.std(ddof=1) / len(each) ** 0.5
+            row[f"{key}_interval"] = [row[key] - half, row[key] + half]
+    return row
+
+
+def show_row(name: str, row: Mapping[str, Any], shown: Sequence[str]) -> None:
+    """Tell the reader of the terminal what a row says."""
+    text = ", ".join(f"{key} {row[key]:.3g}" for key in shown)
+    print(f"{name}: {text}", file=sys.stderr, flush=True)
+
+
+def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as a table: without intervals, curves and commits."""
+    return [
+        {
+            k: v
+            for k, v in row.items()
+            if not k.endswith("interval") and k not in ("curve", "commit")
+        }
+        for row in rows
+    ]
