@@ -14,6 +14,7 @@ __all__ = [
     "GraphdiffError",
     "RewardError",
     "TrainingError",
+    "require",
 ]
 
 
@@ -43,3 +44,19 @@ class RewardError(GraphdiffError, RuntimeError):
 
 class TrainingError(GraphdiffError, RuntimeError):
     """A training stopped: loss not finite, output unwritable, or state lost."""
+
+
+def require(where: str, holds: bool, found: object, expected: str) -> None:
+    """Refuse a value of a configuration.
+
+    Args:
+        where: Path of the key.
+        holds: Whether the value is good.
+        found: The value.
+        expected: What would be good.
+
+    Raises:
+        ConfigError: It is not good.
+    """
+    if not holds:
+        raise ConfigError(f"{where}: found {found!r}, expected {expected}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 
 __all__ = [
     "DigressNetConfig",
@@ -18,11 +18,6 @@ __all__ = [
 ]
 
 Distortion = Literal["identity", "polydec", "polyinc", "cos", "revcos"]
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -53,20 +48,20 @@ class DiscreteData:
     edge_probs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _require("data.nodes", self.nodes >= 0, self.nodes, "at least 1, or 0")
-        _require("data.bonds", self.bonds >= 0, self.bonds, "at least 1, or 0")
-        _require("data.atoms", len(self.atoms) != 1, self.atoms, "none, or at least two elements")
+        require("data.nodes", self.nodes >= 0, self.nodes, "at least 1, or 0")
+        require("data.bonds", self.bonds >= 0, self.bonds, "at least 1, or 0")
+        require("data.atoms", len(self.atoms) != 1, self.atoms, "none, or at least two elements")
         if self.sizes:
             good = len(self.sizes) <= self.nodes + 1 and sum(self.sizes) > 0
             expected = f"counts of graphs with 0 .. {self.nodes} nodes"
-            _require("data.sizes", good and min(self.sizes) >= 0, self.sizes, expected)
+            require("data.sizes", good and min(self.sizes) >= 0, self.sizes, expected)
         for name, probs, count in (
             ("node_probs", self.node_probs, len(self.atoms)),
             ("edge_probs", self.edge_probs, self.bonds + 1),
         ):
             if probs:
                 expected = f"{count} probabilities, one for each class"
-                _require(f"data.{name}", len(probs) == count, probs, expected)
+                require(f"data.{name}", len(probs) == count, probs, expected)
 
 
 @dataclass(frozen=True)
@@ -102,10 +97,10 @@ class PairNetConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "dx", "de", "dy", "heads", "ratio", "steps"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
-        _require("model.triangles", self.triangles >= 0, self.triangles, "at least 0")
+            require(f"model.{name}", value >= 1, value, "at least 1")
+        require("model.triangles", self.triangles >= 0, self.triangles, "at least 0")
         good = self.dx % self.heads == 0
-        _require("model.dx", good, self.dx, f"a multiple of the {self.heads} heads")
+        require("model.dx", good, self.dx, f"a multiple of the {self.heads} heads")
 
 
 @dataclass(frozen=True)
@@ -148,9 +143,9 @@ class DigressNetConfig:
     def __post_init__(self) -> None:
         for name in ("layers", "mlp_x", "mlp_e", "mlp_y", "dx", "de", "dy", "heads", "steps"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
+            require(f"model.{name}", value >= 1, value, "at least 1")
         good = self.dx % self.heads == 0
-        _require("model.dx", good, self.dx, f"a multiple of the {self.heads} heads")
+        require("model.dx", good, self.dx, f"a multiple of the {self.heads} heads")
 
 
 @dataclass(frozen=True)
@@ -170,7 +165,7 @@ class LossConfig:
     output: Literal["logits", "bayes"] = "logits"
 
     def __post_init__(self) -> None:
-        _require("loss.edge", self.edge > 0, self.edge, "a positive number")
+        require("loss.edge", self.edge > 0, self.edge, "a positive number")
 
 
 @dataclass(frozen=True)
@@ -197,11 +192,11 @@ class JumpConfig:
     exact: bool = True
 
     def __post_init__(self) -> None:
-        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
-        _require("sample.eta", self.eta >= 0, self.eta, "at least 0")
-        _require("sample.omega", self.omega >= 0, self.omega, "at least 0")
+        require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        require("sample.eta", self.eta >= 0, self.eta, "at least 0")
+        require("sample.omega", self.omega >= 0, self.omega, "at least 0")
         possible = self.solver != "remdm" or self.eta <= 1
-        _require("sample.eta", possible, self.eta, "at most 1 with the solver 'remdm'")
+        require("sample.eta", possible, self.eta, "at most 1 with the solver 'remdm'")
 
     def with_overrides(self, overrides: dict[str, Any]) -> JumpConfig:
         """A copy with some fields replaced.
@@ -240,4 +235,4 @@ class DiscreteConfig:
         absorbing = self.noise.kind == "absorbing"
         if self.sample.solver in ("remdm", "first_hitting"):
             expected = f"absorbing noise with the solver {self.sample.solver!r}"
-            _require("noise.kind", absorbing, self.noise.kind, expected)
+            require("noise.kind", absorbing, self.noise.kind, expected)

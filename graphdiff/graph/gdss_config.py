@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 
 __all__ = ["DataConfig", "GDSSConfig", "NetworkConfig", "SDEConfig", "SampleConfig"]
 
@@ -20,11 +20,6 @@ MOLECULES = {
     "moses": ("C", "N", "S", "O", "F", "Cl", "Br"),
 }
 """Elements of the node classes of the molecule data sets, in order."""
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -49,17 +44,17 @@ class DataConfig:
     sizes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _require("data.nodes", self.nodes >= 1, self.nodes, "at least 1")
-        _require("data.features", self.features >= 1, self.features, "at least 1")
+        require("data.nodes", self.nodes >= 1, self.nodes, "at least 1")
+        require("data.features", self.features >= 1, self.features, "at least 1")
         if self.atoms:
-            _require(
+            require(
                 "data.features",
                 self.features == len(self.atoms),
                 self.features,
                 f"one for each of the {len(self.atoms)} elements in data.atoms",
             )
         if self.sizes:
-            _require(
+            require(
                 "data.sizes",
                 len(self.sizes) <= self.nodes + 1 and sum(self.sizes) > 0 and min(self.sizes) >= 0,
                 self.sizes,
@@ -83,7 +78,7 @@ class SDEConfig:
     high: float
 
     def __post_init__(self) -> None:
-        _require("sde", 0 < self.low < self.high, (self.low, self.high), "0 < low < high")
+        require("sde", 0 < self.low < self.high, (self.low, self.high), "0 < low < high")
 
 
 @dataclass(frozen=True)
@@ -113,14 +108,14 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("depth", "hidden", "layers", "linears", "attention", "heads"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
-        _require("model.channels", min(self.channels) >= 1, self.channels, "positive numbers")
+            require(f"model.{name}", value >= 1, value, "at least 1")
+        require("model.channels", min(self.channels) >= 1, self.channels, "positive numbers")
         if self.layers == 1:  # the published first layer always ends in the inner channels
             equal = self.channels[1] == self.channels[2]
-            _require("model.channels", equal, self.channels, "equal last two with one layer")
+            require("model.channels", equal, self.channels, "equal last two with one layer")
         for name in ("attention", "hidden"):  # the first layer's queries are `hidden` wide
             value = getattr(self, name)
-            _require(
+            require(
                 f"model.{name}", value % self.heads == 0, value, f"a multiple of {self.heads} heads"
             )
 
@@ -168,14 +163,14 @@ class SampleConfig:
     sde: bool = False
 
     def __post_init__(self) -> None:
-        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
-        _require("sample.end", 0 < self.end < 1, self.end, "a time between 0 and 1")
-        _require("sample.snr", self.snr > 0, self.snr, "a positive number")
-        _require("sample.scale", self.scale >= 0, self.scale, "at least 0")
-        _require("sample.order", 1 <= self.order <= 3, self.order, "1, 2 or 3")
-        _require("sample.eta", 0 <= self.eta <= 1, self.eta, "a number from 0 to 1")
+        require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        require("sample.end", 0 < self.end < 1, self.end, "a time between 0 and 1")
+        require("sample.snr", self.snr > 0, self.snr, "a positive number")
+        require("sample.scale", self.scale >= 0, self.scale, "at least 0")
+        require("sample.order", 1 <= self.order <= 3, self.order, "1, 2 or 3")
+        require("sample.eta", 0 <= self.eta <= 1, self.eta, "a number from 0 to 1")
         if self.published and self.solver in ("pc", "s4"):
-            _require(
+            require(
                 "sample.grid", self.grid == "published", self.grid,
                 "'published' with published = true (set published = false to use another grid)",
             )  # fmt: skip
@@ -223,7 +218,7 @@ class GDSSConfig:
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
-        _require("t_min", 0 < self.t_min < 1, self.t_min, "a time between 0 and 1")
+        require("t_min", 0 < self.t_min < 1, self.t_min, "a time between 0 and 1")
 
     def with_sizes(self, sizes: tuple[int, ...]) -> GDSSConfig:
         """A copy that knows the node counts of the training set."""

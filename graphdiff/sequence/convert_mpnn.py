@@ -26,7 +26,17 @@ from graphdiff.data.sources import find
 from graphdiff.sequence.nets.folding import FoldingNet
 from graphdiff.sequence.nets.mpnn import MPNN
 
-__all__ = ["convert", "find_published", "load_mpnn", "load_published", "start_from"]
+__all__ = ["PROTEIN_MPNN", "convert", "find_published", "load_mpnn", "load_published", "start_from"]
+
+PROTEIN_MPNN = """@article{dauparas2022robust,
+  title   = {Robust deep learning-based protein sequence design using {ProteinMPNN}},
+  author  = {Dauparas, J. and Anishchenko, I. and Bennett, N. and others},
+  journal = {Science},
+  volume  = {378},
+  pages   = {49--56},
+  year    = {2022}
+}"""
+"""How the published network is cited."""
 
 _NAMES = (
     (r"features\.embeddings\.linear", "features.relative"),

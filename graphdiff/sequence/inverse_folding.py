@@ -36,6 +36,7 @@ from graphdiff.core.sampler import Times
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.state import State, bucket_by_size
 from graphdiff.data.sources import find
+from graphdiff.sequence.convert_mpnn import PROTEIN_MPNN
 from graphdiff.sequence.inverse_folding_chain import Autoregressive, DesignSampler
 from graphdiff.sequence.inverse_folding_config import FoldingConfig
 from graphdiff.sequence.inverse_folding_output import (
@@ -116,14 +117,9 @@ class InverseFoldingTask(Task):
     config: FoldingConfig
     kind: ClassVar[str] = "inverse-folding"
     title: ClassVar[str] = "Inverse folding: protein sequences for backbones"
-    citation: ClassVar[str] = """@article{dauparas2022robust,
-  title   = {Robust deep learning-based protein sequence design using {ProteinMPNN}},
-  author  = {Dauparas, J. and Anishchenko, I. and Bennett, N. and others},
-  journal = {Science},
-  volume  = {378},
-  pages   = {49--56},
-  year    = {2022}
-}
+    citation: ClassVar[str] = (
+        PROTEIN_MPNN
+        + """
 
 @inproceedings{wang2025drakes,
   title     = {Fine-Tuning Discrete Diffusion Models via Reward Optimization with Applications to
@@ -132,6 +128,7 @@ class InverseFoldingTask(Task):
   booktitle = {International Conference on Learning Representations},
   year      = {2025}
 }"""
+    )
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], *, where: str = "config") -> InverseFoldingTask:

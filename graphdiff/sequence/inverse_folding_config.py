@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import ConfigError, require
 
 __all__ = ["BackboneData", "DesignConfig", "FoldingConfig", "FoldingLoss", "MPNNConfig"]
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -35,9 +30,9 @@ class BackboneData:
     largest: int = 0
 
     def __post_init__(self) -> None:
-        _require("data.longest", self.longest >= 0, self.longest, "at least 0")
-        _require("data.largest", self.largest >= 0, self.largest, "at least 0")
-        _require("data.noise", self.noise >= 0, self.noise, "at least 0")
+        require("data.longest", self.longest >= 0, self.longest, "at least 0")
+        require("data.largest", self.largest >= 0, self.largest, "at least 0")
+        require("data.noise", self.noise >= 0, self.noise, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -63,8 +58,8 @@ class MPNNConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "encoder_layers", "decoder_layers", "neighbours"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
-        _require("model.dropout", 0 <= self.dropout < 1, self.dropout, "in [0, 1)")
+            require(f"model.{name}", value >= 1, value, "at least 1")
+        require("model.dropout", 0 <= self.dropout < 1, self.dropout, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -106,11 +101,11 @@ class DesignConfig:
     backbone: str = ""
 
     def __post_init__(self) -> None:
-        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
-        _require("sample.score", self.score >= 0, self.score, "at least 0")
+        require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        require("sample.score", self.score >= 0, self.score, "at least 0")
         warm = self.temperature == 0 or self.temperature >= 1e-4
-        _require("sample.temperature", warm, self.temperature, "0, or at least 0.0001")
-        _require("sample.eta", 0 <= self.eta <= 1, self.eta, "in [0, 1]")
+        require("sample.temperature", warm, self.temperature, "0, or at least 0.0001")
+        require("sample.eta", 0 <= self.eta <= 1, self.eta, "in [0, 1]")
 
     def with_overrides(self, overrides: dict[str, Any]) -> DesignConfig:
         """A copy with some fields replaced.
@@ -157,4 +152,4 @@ class FoldingConfig:
     def __post_init__(self) -> None:
         causal = self.model.decoder == "causal" or self.sample.solver != "autoregressive"
         expected = "'causal' with the solver 'autoregressive'"
-        _require("model.decoder", causal, self.model.decoder, expected)
+        require("model.decoder", causal, self.model.decoder, expected)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 
 __all__ = [
     "DilatedConfig",
@@ -19,11 +19,6 @@ __all__ = [
 ]
 
 ABSORBING_ONLY = ("remdm", "first_hitting", "confident")
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -61,26 +56,26 @@ class SequenceData:
     letter_probs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        _require("data.length", self.length >= 0, self.length, "at least 1, or 0")
+        require("data.length", self.length >= 0, self.length, "at least 1, or 0")
         good = self.length > 0 or self.longer == "error"
-        _require("data.longer", good, self.longer, "'error' while data.length is 0")
+        require("data.longer", good, self.longer, "'error' while data.length is 0")
         if self.label:
             good = self.bins >= 2 or len(self.thresholds) > 0
-            _require("data.bins", good, self.bins, "at least 2 classes, or data.thresholds")
+            require("data.bins", good, self.bins, "at least 2 classes, or data.thresholds")
             good = not self.bins or not self.thresholds or len(self.thresholds) == self.bins - 1
-            _require("data.thresholds", good, self.thresholds, f"{self.bins - 1} numbers, or none")
+            require("data.thresholds", good, self.thresholds, f"{self.bins - 1} numbers, or none")
             good = all(a < b for a, b in pairwise(self.thresholds))
-            _require("data.thresholds", good, self.thresholds, "ascending numbers")
+            require("data.thresholds", good, self.thresholds, "ascending numbers")
         else:
             good = not self.bins and not self.thresholds
-            _require("data.label", good, self.label, "a name, as bins or thresholds are given")
+            require("data.label", good, self.label, "a name, as bins or thresholds are given")
         if self.lengths:
             good = len(self.lengths) == self.length + 1 and self.lengths[0] == 0
             good = good and min(self.lengths) >= 0 and sum(self.lengths) > 0
-            _require("data.lengths", good, self.lengths, f"counts of lengths 0 .. {self.length}")
+            require("data.lengths", good, self.lengths, f"counts of lengths 0 .. {self.length}")
         if self.letter_probs:
             good = min(self.letter_probs) > 0 and abs(sum(self.letter_probs) - 1) < 1e-6
-            _require("data.letter_probs", good, self.letter_probs, "positive, with sum 1")
+            require("data.letter_probs", good, self.letter_probs, "positive, with sum 1")
 
     @property
     def labels(self) -> int:
@@ -132,10 +127,10 @@ class DilatedConfig:
 
     def __post_init__(self) -> None:
         _check_shape(self, ("width", "stacks", "kernel"))
-        _require("model.kernel", self.kernel % 2 == 1, self.kernel, "an odd number")
+        require("model.kernel", self.kernel % 2 == 1, self.kernel, "an odd number")
         good = len(self.dilations) > 0 and min(self.dilations) >= 1
-        _require("model.dilations", good, self.dilations, "numbers of at least 1")
-        _require("model.width", self.width % 2 == 0, self.width, "an even number")
+        require("model.dilations", good, self.dilations, "numbers of at least 1")
+        require("model.width", self.width % 2 == 0, self.width, "an even number")
 
 
 @dataclass(frozen=True)
@@ -158,13 +153,13 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         _check_shape(self, ("width", "layers", "heads", "ratio"))
         good = self.width % (2 * self.heads) == 0
-        _require("model.width", good, self.width, f"a multiple of twice the {self.heads} heads")
+        require("model.width", good, self.width, f"a multiple of twice the {self.heads} heads")
 
 
 def _check_shape(config: Any, names: tuple[str, ...]) -> None:
     for name in names:
-        _require(f"model.{name}", getattr(config, name) >= 1, getattr(config, name), "at least 1")
-    _require("model.dropout", 0 <= config.dropout < 1, config.dropout, "in [0, 1)")
+        require(f"model.{name}", getattr(config, name) >= 1, getattr(config, name), "at least 1")
+    require("model.dropout", 0 <= config.dropout < 1, config.dropout, "in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,7 @@ class SequenceLoss:
     drop: float = 0.1
 
     def __post_init__(self) -> None:
-        _require("loss.drop", 0 <= self.drop <= 1, self.drop, "a probability")
+        require("loss.drop", 0 <= self.drop <= 1, self.drop, "a probability")
 
 
 @dataclass(frozen=True)
@@ -217,12 +212,12 @@ class SequenceSampling:
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
-        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        require("sample.steps", self.steps >= 1, self.steps, "at least 1")
         for name in ("eta", "temperature", "jitter"):
             value = getattr(self, name)
-            _require(f"sample.{name}", 0 <= value < float("inf"), value, "at least 0")
+            require(f"sample.{name}", 0 <= value < float("inf"), value, "at least 0")
         possible = self.solver != "remdm" or self.eta <= 1
-        _require("sample.eta", possible, self.eta, "at most 1 with the solver 'remdm'")
+        require("sample.eta", possible, self.eta, "at most 1 with the solver 'remdm'")
 
     def with_overrides(self, overrides: dict[str, Any]) -> SequenceSampling:
         """A copy with some fields replaced.
@@ -261,7 +256,7 @@ class MdlmConfig:
         check_solver(self.sample, self.noise)
         ratios = self.loss.kind == "score_entropy"
         told = not ratios or self.noise.kind == "absorbing" or self.model.time
-        _require("model.time", told, self.model.time, "true: ratios depend on the clock")
+        require("model.time", told, self.model.time, "true: ratios depend on the clock")
 
 
 def check_solver(sample: SequenceSampling, noise: SequenceNoise) -> None:
@@ -272,4 +267,4 @@ def check_solver(sample: SequenceSampling, noise: SequenceNoise) -> None:
     """
     if sample.solver in ABSORBING_ONLY and noise.kind != "absorbing":
         expected = f"'absorbing' with the solver {sample.solver!r}"
-        _require("noise.kind", False, noise.kind, expected)
+        require("noise.kind", False, noise.kind, expected)

@@ -6,14 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 
 __all__ = ["RegressionLoss", "RegressorConfig", "RegressorNet", "TargetData"]
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -45,14 +40,14 @@ class TargetData:
     def __post_init__(self) -> None:
         count = len(self.targets)
         good = 0 < count == len(set(self.targets)) and all(self.targets)
-        _require("data.targets", good, self.targets, "at least one name, each once")
-        _require("data.length", self.length >= 0, self.length, "at least 1, or 0")
+        require("data.targets", good, self.targets, "at least one name, each once")
+        require("data.length", self.length >= 0, self.length, "at least 1, or 0")
         for name in ("mean", "std"):
             found = getattr(self, name)
             good = len(found) in (0, count) and all(math.isfinite(x) for x in found)
-            _require(f"data.{name}", good, found, f"{count} numbers, one for each target, or none")
-        _require("data.std", all(x > 0 for x in self.std), self.std, "positive numbers")
-        _require("data.mean", len(self.mean) == len(self.std), self.mean, "as many as data.std")
+            require(f"data.{name}", good, found, f"{count} numbers, one for each target, or none")
+        require("data.std", all(x > 0 for x in self.std), self.std, "positive numbers")
+        require("data.mean", len(self.mean) == len(self.std), self.mean, "as many as data.std")
 
 
 @dataclass(frozen=True)
@@ -81,10 +76,10 @@ class RegressorNet:
     def __post_init__(self) -> None:
         for name in ("width", "kernel", "hidden"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
-        _require("model.kernel", self.kernel % 2 == 1, self.kernel, "an odd number")
-        _require("model.dilations", all(d >= 1 for d in self.dilations), self.dilations, "from 1")
-        _require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a number in [0, 1)")
+            require(f"model.{name}", value >= 1, value, "at least 1")
+        require("model.kernel", self.kernel % 2 == 1, self.kernel, "an odd number")
+        require("model.dilations", all(d >= 1 for d in self.dilations), self.dilations, "from 1")
+        require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a number in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class RegressionLoss:
     delta: float = 1.0
 
     def __post_init__(self) -> None:
-        _require("loss.delta", 0 < self.delta < math.inf, self.delta, "a positive number")
+        require("loss.delta", 0 < self.delta < math.inf, self.delta, "a positive number")
 
 
 @dataclass(frozen=True)
@@ -128,4 +123,4 @@ class RegressorConfig:
                 ("data.reverse", self.data.reverse),
                 ("model.strands", self.model.strands),
             ):
-                _require(where, not value, value, "false: a protein has no other strand")
+                require(where, not value, value, "false: a protein has no other strand")

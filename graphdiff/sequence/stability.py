@@ -35,7 +35,7 @@ from graphdiff.core.rng import Key
 from graphdiff.core.schedule import FlowMatching
 from graphdiff.core.space import Dense
 from graphdiff.core.state import State
-from graphdiff.sequence.convert_mpnn import find_published, load_mpnn
+from graphdiff.sequence.convert_mpnn import PROTEIN_MPNN, find_published, load_mpnn
 from graphdiff.sequence.nets.mpnn import MPNN
 from graphdiff.sequence.nets.stability import (
     Landscape,
@@ -152,14 +152,7 @@ class StabilityTask(PropertyTask):
     config: StabilityConfig
     kind: ClassVar[str] = "stability"
     title: ClassVar[str] = "stability of proteins under mutations"
-    citation: ClassVar[str] = """@article{dauparas2022robust,
-  title   = {Robust deep learning-based protein sequence design using {ProteinMPNN}},
-  author  = {Dauparas, J. and Anishchenko, I. and Bennett, N. and others},
-  journal = {Science},
-  volume  = {378},
-  pages   = {49--56},
-  year    = {2022}
-}"""
+    citation: ClassVar[str] = PROTEIN_MPNN
     refusal: ClassVar[str] = (
         "a stability head predicts changes of stability and cannot be sampled; sample a model of "
         "inverse folding with it as the reward 'stability:NAME'"

@@ -6,15 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 from graphdiff.sequence.regressor_config import RegressionLoss
 
 __all__ = ["StabilityConfig", "StabilityData", "StabilityModel"]
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -39,10 +34,10 @@ class StabilityData:
     std: float = 0.0
 
     def __post_init__(self) -> None:
-        _require("data.tables", bool(self.tables) and all(self.tables), self.tables, "a table")
-        _require("data.structures", bool(self.structures), self.structures, "a folder")
-        _require("data.largest", self.largest > 0, self.largest, "a positive number")
-        _require("data.std", 0 <= self.std < math.inf, self.std, "0, or a positive number")
+        require("data.tables", bool(self.tables) and all(self.tables), self.tables, "a table")
+        require("data.structures", bool(self.structures), self.structures, "a folder")
+        require("data.largest", self.largest > 0, self.largest, "a positive number")
+        require("data.std", 0 <= self.std < math.inf, self.std, "0, or a positive number")
 
 
 @dataclass(frozen=True)
@@ -71,12 +66,12 @@ class StabilityModel:
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        _require("model.trunk", bool(self.trunk), self.trunk, "a file, or v_48_020.pt")
+        require("model.trunk", bool(self.trunk), self.trunk, "a file, or v_48_020.pt")
         for name in ("features", "hidden", "rank"):
-            _require(f"model.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
-        _require("model.centres", self.centres >= 2, self.centres, "at least 2")
-        _require("model.reach", self.reach > 3, self.reach, "more than 3 Å")
-        _require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a number in [0, 1)")
+            require(f"model.{name}", getattr(self, name) >= 1, getattr(self, name), "at least 1")
+        require("model.centres", self.centres >= 2, self.centres, "at least 2")
+        require("model.reach", self.reach > 3, self.reach, "more than 3 Å")
+        require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a number in [0, 1)")
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from suites import load_suite
 
 import graphdiff
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def suite() -> Any:
-    path = ROOT / "benchmarks" / "suites" / "tuning_cost.py"
-    spec = importlib.util.spec_from_file_location("tuning_cost", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["tuning_cost"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_suite("tuning_cost")
 
 
 def test_counters_count(suite: Any) -> None:

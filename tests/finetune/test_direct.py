@@ -45,9 +45,7 @@ def losses(
 
 def disturbed(steps: int) -> Problem:
     problem = Problem(steps)
-    with torch.no_grad():
-        noise = torch.randn(64, 3, 4, generator=torch.Generator().manual_seed(1))
-        problem.denoiser.net.logits.add_(0.5 * noise)
+    problem.disturb()
     return problem
 
 

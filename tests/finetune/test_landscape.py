@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,20 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from suites import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def landscape() -> Any:
-    spec = importlib.util.spec_from_file_location(
-        "landscape", ROOT / "benchmarks" / "suites" / "_landscape.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["landscape"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_suite("_landscape")
 
 
 def noisy(module: Any, words: Any, seed: int = 0) -> Any:

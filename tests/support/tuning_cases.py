@@ -16,6 +16,7 @@ from graphdiff.core.state import State
 from graphdiff.finetune.config import DIRECT, TuneConfig
 from graphdiff.finetune.constraint import Lagrangian
 from graphdiff.finetune.lesson import learn
+from graphdiff.finetune.policy import policy_losses
 from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, roll
 
 ALPHA = 0.8
@@ -62,6 +63,30 @@ class Problem:
                 mean = kernels_at(sampler, denoiser, every, i)["x"].mean.double()
                 p = p @ made.exact.product_kernel(mean)
         return p / p.sum()
+
+    def disturb(self, size: float = 0.5) -> None:
+        """Move the network away from the reference."""
+        with torch.no_grad():
+            noise = torch.randn(64, 3, 4, generator=torch.Generator().manual_seed(1))
+            self.denoiser.net.logits.add_(size * noise)
+
+    def check_policy_gradient(self, want: Tensor) -> None:
+        """That the policy gradient, of all steps and of two, has the mean ``want`` ``[64, 3, 4]``.
+
+        Also that 1.6 times as much is told from it.
+        """
+        for picked in (0, 2):
+            tuned, found = self.tuned(TuneConfig("ddpo", ALPHA, picked=picked)), []
+            for k in range(30):
+                ids = torch.arange(2000)
+                loss = policy_losses(tuned, self.roll(ids, k), Key(2, ids, step=k))
+                total = sum(v.mean() for v in loss.values())
+                found.append(-torch.autograd.grad(total, self.denoiser.net.logits)[0])  # type: ignore[arg-type]
+            each = torch.stack(found)
+            error = each.std(0) / 30**0.5 + 1e-6
+            # Student's t with 29 degrees of freedom, 768 entries.
+            assert float(((each.mean(0) - want) / error).abs().max()) < 5.5
+            assert float(((each.mean(0) - 1.6 * want) / error).abs().max()) > 5.5
 
     def target(self) -> Tensor:
         weights = self.law(self.reference) * (self.made.table / ALPHA).exp()

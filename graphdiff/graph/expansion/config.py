@@ -5,14 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from graphdiff.core.errors import ConfigError
+from graphdiff.core.errors import require
 
 __all__ = ["CoarseningConfig", "DataConfig", "HSpectreConfig", "NetworkConfig", "SampleConfig"]
-
-
-def _require(where: str, holds: bool, found: object, expected: str) -> None:
-    if not holds:
-        raise ConfigError(f"{where}: found {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -34,10 +29,10 @@ class DataConfig:
     degree: float = 6.0
 
     def __post_init__(self) -> None:
-        _require("data.degree", self.degree >= 0, self.degree, "at least 0")
+        require("data.degree", self.degree >= 0, self.degree, "at least 0")
         if self.sizes:
             holds = min(self.sizes) >= 0 and sum(self.sizes[1:]) > 0 and self.sizes[0] == 0
-            _require("data.sizes", holds, self.sizes, "counts of graphs with 0, 1, 2 .. nodes")
+            require("data.sizes", holds, self.sizes, "counts of graphs with 0, 1, 2 .. nodes")
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,10 @@ class CoarseningConfig:
 
     def __post_init__(self) -> None:
         shares = (self.low, self.high)
-        _require("coarsening", 0 < self.low <= self.high <= 0.5, shares, "0 < low <= high <= 0.5")
-        _require("coarsening.skip", 0 <= self.skip < 1, self.skip, "a probability below 1")
-        _require("coarsening.rank", self.rank >= 1, self.rank, "at least 1")
-        _require("coarsening.sequences", self.sequences >= 1, self.sequences, "at least 1")
+        require("coarsening", 0 < self.low <= self.high <= 0.5, shares, "0 < low <= high <= 0.5")
+        require("coarsening.skip", 0 <= self.skip < 1, self.skip, "a probability below 1")
+        require("coarsening.rank", self.rank >= 1, self.rank, "at least 1")
+        require("coarsening.sequences", self.sequences >= 1, self.sequences, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -92,9 +87,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "pair", "triangle", "layers"):
             value = getattr(self, name)
-            _require(f"model.{name}", value >= 1, value, "at least 1")
-        _require("model.modes", self.modes >= 0, self.modes, "at least 0")
-        _require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a probability below 1")
+            require(f"model.{name}", value >= 1, value, "at least 1")
+        require("model.modes", self.modes >= 0, self.modes, "at least 0")
+        require("model.dropout", 0 <= self.dropout < 1, self.dropout, "a probability below 1")
 
 
 @dataclass(frozen=True)
@@ -122,10 +117,10 @@ class SampleConfig:
     tries: int = 50
 
     def __post_init__(self) -> None:
-        _require("sample.tries", self.tries >= 1, self.tries, "at least 1")
-        _require("sample.steps", self.steps >= 1, self.steps, "at least 1")
-        _require("sample.jitter", self.jitter >= 0, self.jitter, "at least 0")
-        _require("sample.memory", self.memory >= 0, self.memory, "at least 0")
+        require("sample.tries", self.tries >= 1, self.tries, "at least 1")
+        require("sample.steps", self.steps >= 1, self.steps, "at least 1")
+        require("sample.jitter", self.jitter >= 0, self.jitter, "at least 0")
+        require("sample.memory", self.memory >= 0, self.memory, "at least 0")
 
     def with_overrides(self, overrides: dict[str, Any]) -> SampleConfig:
         """A copy with some fields replaced.
