@@ -536,3 +536,39 @@ def test_the_benchmark_of_digits_runs(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "digits-reward.json").read_text())["table"]
     assert [row["row"] for row in rows[:4]] == ["base", "target", "floor", "adjoint"]
     assert all(math.isfinite(row["distance"]) for row in rows)
+
+
+@pytest.mark.parametrize("end", [0.0, 0.01])
+def test_steps_weigh_what_they_add_to_the_signal(end: float) -> None:
+    """A constant gap ``c`` costs ``alpha c^2 / 2`` times the signal-to-noise ratio that is gained.
+
+    The sum telescopes; a step to clean data weighs as much as all before it and the start.
+    """
+
+    class Constant(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.value = nn.Parameter(torch.tensor(value))
+
+        def forward(self, values: Any, *rest: Any) -> dict[str, Tensor]:
+            return {"x": 0 * values["x"] + self.value}
+
+    class Flat:
+        name, differentiable = "flat", True
+
+        def __call__(self, state: State) -> Tensor:
+            return 0.0 * state["x"].sum(1)
+
+    schedule, gap = VP(), 0.3
+    product = Product({"x": Gaussian(schedule, data_std=STD)})
+    sampler = Sampler(product, Ancestral(), Times(7, end=end))
+    mine, base = (Denoiser(Constant(v), product, {"x": X0()}) for v in (gap, 0.0))
+    config = TuneConfig("adjoint", ALPHA, picked=0)
+    template = State({"x": torch.zeros(5, 2)}, {}, torch.arange(5))
+    key = Key(1, template.ids, step=1)
+    loss, _, _ = adjoint_losses(Tuned(config, sampler, mine, base), template, Flat(), 3, key)
+    t = torch.tensor(sampler.compile().times, dtype=torch.float64)
+    snr = (schedule.alpha(t) / schedule.sigma(t)).square()
+    gained = 2 * snr[-2] - snr[0] if end == 0 else snr[-1] - snr[0]
+    want = (0.5 * ALPHA * 2 * gap**2 * gained).float().expand(5)  # two numbers a sample
+    torch.testing.assert_close(loss["adjoint"].detach(), want, rtol=1e-4, atol=0)

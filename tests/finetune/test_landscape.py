@@ -13,6 +13,8 @@ import pytest
 import torch
 from suites import load_suite
 
+from graphdiff.core.rng import Key
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -81,6 +83,19 @@ def test_weights_of_letters_are_letters_at_the_corners_and_linear_between() -> N
     torch.testing.assert_close(
         (slope[0, 0, 1] - slope[0, 0, 0]).float(), want, atol=1e-6, rtol=1e-4
     )
+
+
+def test_the_bound_of_exact_conditionals_is_the_entropy() -> None:
+    """Any order of exact conditionals has the probability of the word: the bound is tight."""
+    module = landscape()
+    words, n = module.Words(3, 4), 40_000
+    law = module.markov_law(words)
+    number = torch.multinomial(law, n, True, generator=torch.Generator().manual_seed(3))
+    net, key = module.Conditionals(words, law), Key(4, torch.arange(n), step=1)
+    each = module.any_order_loss(net, 3, words.all[number], key).double()
+    entropy = -float((law * law.log()).sum())
+    assert abs(float(each.mean()) - entropy) < 4.5 * float(each.std()) / n**0.5
+    assert float(each.std()) / n**0.5 < 0.01 * entropy  # a tenth off would be seen
 
 
 def test_a_network_learns_the_law() -> None:
