@@ -100,6 +100,8 @@ class Task(ABC):
     kind: ClassVar[str]
     title: ClassVar[str]
     citation: ClassVar[str] = ""
+    generates: ClassVar[bool] = True
+    """Whether its models are sampled; those that only predict refuse."""
     config: Any
 
     @classmethod

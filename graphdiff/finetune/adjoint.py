@@ -63,7 +63,7 @@ from graphdiff.core.schedule import Schedule
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
 from graphdiff.finetune.direct import rewards_with_gradient
-from graphdiff.finetune.rollout import Tuned, predict
+from graphdiff.finetune.rollout import Tuned, predict, scored_among, worst_for_none
 
 __all__ = ["Adjoint", "adjoint_losses", "lean_adjoint", "memoryless", "remembered"]
 
@@ -153,19 +153,13 @@ def adjoint_losses(
     process, alpha = tuned.sampler.process, tuned.config.alpha
     states = _rollout(tuned, template, seed)
     slope, found = _slope(process, reward, states[-1])
-    scored = torch.isfinite(found)
-    if not bool(scored.any()):
-        raise RewardError(
-            f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
-            "samples with one"
-        )
+    scored = scored_among(found)
     table = _Table.of(tuned.sampler)
     end = {name: v / -alpha for name, v in slope.items()}
     steps = lean_adjoint(tuned.sampler, tuned.reference, states, end)
     targets = [table.target(step) for step in steps][::-1]
     loss = _regression(tuned, states, targets, table, key)
-    rewards = torch.where(scored, found, found[scored].amin())
-    return {"adjoint": torch.where(scored, loss, 0.0)}, rewards, states[-1]
+    return {"adjoint": torch.where(scored, loss, 0.0)}, worst_for_none(found), states[-1]
 
 
 def lean_adjoint(

@@ -106,7 +106,9 @@ class TuneConfig:
         self._require("temperature", self.temperature >= 0, "at least 0")
         self._require("min_distinct", 0 <= self.min_distinct <= 1, "between 0 and 1")
         self._require("max_kl", self.max_kl is None or self.max_kl > 0, "positive")
-        expected = "None: smc, sdpo and direct methods without tune.kl 'path' do not measure it"
+        expected = (
+            "None: smc, sdpo, adjoint and direct methods without tune.kl 'path' do not measure it"
+        )
         self._require("max_kl", self.max_kl is None or self.measures_distance, expected)
         self._require("min_entropy", self.min_entropy >= 0, "at least 0")
         self._require("dual_lr", 0 < self.dual_lr < float("inf"), "positive")

@@ -52,7 +52,7 @@ from graphdiff.core.soft import SoftStep, harden, soften, step_at
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, repeat
 from graphdiff.finetune.config import DIRECT
-from graphdiff.finetune.rollout import Tuned, pick
+from graphdiff.finetune.rollout import Tuned, pick, scored_among, worst_for_none
 
 __all__ = ["direct_losses", "require_differentiable", "rewards_with_gradient"]
 
@@ -105,12 +105,7 @@ def direct_losses(
             pulls.append(pull)
     ends = chain.ends(state, carry)
     found = torch.stack([rewards_with_gradient(reward, end) for end in ends]).mean(0)
-    scored = torch.isfinite(found.detach())
-    if not bool(scored.any()):
-        raise RewardError(
-            f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
-            "samples with one"
-        )
+    scored = scored_among(found.detach())
     gain = torch.where(scored, found, 0.0)
     losses = {"policy": -(gain - gain.detach()).float()}
     if chain.kl != "none":
@@ -118,9 +113,7 @@ def direct_losses(
         if chain.kl == "path":
             pull = pull + chain.early(states)
         losses["kl"] = tuned.config.alpha * pull
-    lowest = found.detach()[scored].amin()
-    rewards = torch.where(scored, found.detach(), lowest)
-    return losses, rewards, harden(tuned.sampler.process, ends[0])
+    return losses, worst_for_none(found.detach()), harden(tuned.sampler.process, ends[0])
 
 
 @dataclass(frozen=True)

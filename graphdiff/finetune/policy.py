@@ -24,10 +24,9 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.errors import ConfigError
-from graphdiff.core.kernel import Delta
 from graphdiff.core.rng import Key
 from graphdiff.finetune.config import TuneConfig
-from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob, pick
+from graphdiff.finetune.rollout import Rollout, Tuned, divergence, kernels_at, log_prob, pick
 
 __all__ = ["advantages", "policy_losses"]
 
@@ -65,7 +64,7 @@ def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]
     total = rollout.steps
     chosen = pick(total, config.picked, key)
     m = len(chosen)
-    ours, divergence = [], []
+    ours, costs = [], []
     for i in chosen:
         state, after = rollout.states[i], rollout.states[i + 1]
         mine = kernels_at(sampler, tuned.denoiser, state, i, rollout.seed)
@@ -73,12 +72,8 @@ def policy_losses(tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]
             theirs = kernels_at(sampler, tuned.reference, state, i, rollout.seed)
         last = i == total - 1
         ours.append(log_prob(mine, after, last=last))
-        kl: Tensor = torch.zeros_like(ours[-1])
-        for name, kernel in mine.items():
-            if not isinstance(kernel, Delta):
-                kl = kl + kernel.kl(theirs[name])
-        divergence.append(kl)
-    logs, kls = torch.stack(ours), torch.stack(divergence)
+        costs.append(divergence(mine, theirs))
+    logs, kls = torch.stack(ours), torch.stack(costs)
     gain = advantages(rollout.rewards, config).to(logs)
     # Later divergences of the same chain are a cost of this step; a pair of steps is picked with
     # another probability than a single one.

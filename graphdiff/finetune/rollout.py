@@ -28,12 +28,14 @@ from graphdiff.finetune.config import TuneConfig
 __all__ = [
     "Rollout",
     "Tuned",
+    "divergence",
     "kernels_at",
     "log_prob",
     "pick",
     "predict",
     "replayable",
     "roll",
+    "scored_among",
     "worst_for_none",
 ]
 
@@ -161,13 +163,23 @@ def roll(
             found = rewards_of(reward, states[-1])
     finally:
         denoiser.train(training)
-    scored = torch.isfinite(found)
+    scored = scored_among(found)
+    return Rollout(tuple(states), worst_for_none(found), scored, logs, seed)
+
+
+def scored_among(rewards: Tensor) -> Tensor:
+    """Which samples have a reward, bool ``[b]``.
+
+    Raises:
+        RewardError: None has.
+    """
+    scored = torch.isfinite(rewards)
     if not bool(scored.any()):
         raise RewardError(
-            f"none of {len(found)} samples has a reward; a tuner needs a base model that makes "
+            f"none of {len(rewards)} samples has a reward; a tuner needs a base model that makes "
             "samples with one"
         )
-    return Rollout(tuple(states), worst_for_none(found), scored, logs, seed)
+    return scored
 
 
 def worst_for_none(rewards: Tensor) -> Tensor:
@@ -245,6 +257,15 @@ def log_prob(kernels: Mapping[str, Kernel], state: State, *, last: bool) -> Tens
     if not isinstance(total, Tensor):
         return torch.zeros(state.batch_size, device=state.device)
     return total
+
+
+def divergence(mine: Mapping[str, Kernel], theirs: Mapping[str, Kernel]) -> Tensor:
+    """Divergence ``[b]`` of a step from another network's, over all components with noise."""
+    found = [k.kl(theirs[name]) for name, k in mine.items() if not isinstance(k, Delta)]
+    if not found:  # a last step without noise
+        first = next(iter(mine.values())).mode
+        return torch.zeros(len(first), device=first.device)
+    return torch.stack(found).sum(0)
 
 
 def pick(total: int, picked: int, key: Key) -> list[int]:

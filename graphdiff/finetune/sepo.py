@@ -59,12 +59,21 @@ from graphdiff.core.categorical import Absorbing
 from graphdiff.core.ctmc import CTMC, class_probs, is_class
 from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.errors import ConfigError
-from graphdiff.core.kernel import Categorical, Delta, Kernel
+from graphdiff.core.kernel import Categorical
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction
-from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob, pick, predict, roll
+from graphdiff.finetune.rollout import (
+    Rollout,
+    Tuned,
+    divergence,
+    kernels_at,
+    log_prob,
+    pick,
+    predict,
+    roll,
+)
 from graphdiff.finetune.stepwise import leaders
 
 __all__ = ["Redraw", "levels", "sepo_losses"]
@@ -228,7 +237,7 @@ def sepo_losses(
         advantage = (gain - others).flatten().float()
     scale = made[0].choices.float()
     policy = -scale * advantage * log_prob(mine, rollout.states[level], last=False)
-    pull = config.alpha * scale * _divergence(mine, theirs)
+    pull = config.alpha * scale * divergence(mine, theirs)
     # The value of the first is meaningless, its gradient is not: it is shown as zero.
     return {"policy": policy - policy.detach(), "kl": pull}, rollout
 
@@ -242,11 +251,5 @@ def _later(tuned: Tuned, rollout: Rollout, level: int, key: Key) -> Tensor:
         state = rollout.states[level + i]
         mine = kernels_at(tuned.sampler, tuned.denoiser, state, level + i, rollout.seed)
         theirs = kernels_at(tuned.sampler, tuned.reference, state, level + i, rollout.seed)
-        total = total + _divergence(mine, theirs) * (rest / len(chosen))
+        total = total + divergence(mine, theirs) * (rest / len(chosen))
     return total
-
-
-def _divergence(mine: Mapping[str, Kernel], theirs: Mapping[str, Kernel]) -> Tensor:
-    """Divergence ``[b]`` of a step, over all components."""
-    found = [k.kl(theirs[name]) for name, k in mine.items() if not isinstance(k, Delta)]
-    return torch.stack(found).sum(0)

@@ -28,13 +28,12 @@ from torch import Tensor
 
 from graphdiff.core.checks import classes_of
 from graphdiff.core.errors import ConfigError, TrainingError
-from graphdiff.core.kernel import Delta
 from graphdiff.core.process import Product
 from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.core.value import repeat
 from graphdiff.finetune.config import TuneConfig
-from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, pick
+from graphdiff.finetune.rollout import Rollout, Tuned, divergence, kernels_at, pick
 from graphdiff.task import Data, Task
 
 __all__ = ["check", "diversity", "estimated_distance", "novelty", "require_tokens", "training_keys"]
@@ -74,9 +73,7 @@ def estimated_distance(tuned: Tuned, rollout: Rollout, key: Key) -> Tensor:
             state = rollout.states[i]
             mine = kernels_at(tuned.sampler, tuned.denoiser, state, i, rollout.seed)
             theirs = kernels_at(tuned.sampler, tuned.reference, state, i, rollout.seed)
-            for name, kernel in mine.items():
-                if not isinstance(kernel, Delta):
-                    total = total + kernel.kl(theirs[name])
+            total = total + divergence(mine, theirs)
     return total * (rollout.steps / len(chosen))
 
 

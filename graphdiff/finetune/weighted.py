@@ -29,7 +29,7 @@ from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.core.steer import SMC
 from graphdiff.core.value import RewardFunction, repeat, rewards_of
-from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob
+from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, log_prob, worst_for_none
 from graphdiff.task import Task
 
 __all__ = ["log_weights", "smc_losses", "weighted_losses"]
@@ -98,8 +98,7 @@ def smc_losses(
     if not bool(scored.any()):
         raise RewardError(f"none of {b} particles has a reward; the base model makes none with one")
     w = torch.where(scored, w, 0.0)
-    lowest = rewards[scored].amin()
-    return _weighted(task, tuned, ends, w, key), torch.where(scored, rewards, lowest), ends, w
+    return _weighted(task, tuned, ends, w, key), worst_for_none(rewards), ends, w
 
 
 def _weighted(task: Task, tuned: Tuned, clean: State, w: Tensor, key: Key) -> dict[str, Tensor]:

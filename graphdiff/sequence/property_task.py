@@ -20,6 +20,7 @@ __all__ = ["PropertyTask"]
 class PropertyTask(Task):
     """A task without samples; all that would make or show one is refused."""
 
+    generates: ClassVar[bool] = False
     refusal: ClassVar[str]
     """Why it cannot be sampled, and what to do instead."""
 
