@@ -34,11 +34,11 @@ from graphdiff.core.ctmc import (
     is_class,
     log_of,
     one_hot,
-    probabilities,
 )
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.kernel import Categorical
 from graphdiff.core.schedule import Schedule
+from graphdiff.core.softmax import log_probabilities, probabilities
 from graphdiff.core.space import Dense, Space
 
 __all__ = ["CTMC", "Absorbing", "Marginal", "Uniform"]
@@ -126,7 +126,7 @@ class Absorbing(CTMC):
 
     def _log_clean(self, x0: Tensor) -> Tensor:
         """Log-probabilities without the mask class, which gets ``-inf``."""
-        return torch.log_softmax(self._without_mask(x0), -1)
+        return log_probabilities(self._without_mask(x0))
 
     def _without_mask(self, x0: Tensor) -> Tensor:
         """Logits that exclude the mask class."""

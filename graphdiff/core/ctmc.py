@@ -232,14 +232,6 @@ def log_of(v: float | Tensor) -> float | Tensor:
     return math.log(v) if v > 0 else -math.inf
 
 
-def probabilities(logits: Tensor) -> Tensor:
-    """Softmax of ``logits`` ``[..., K]``, several times faster than torch's for few classes."""
-    if logits.shape[-1] > 16:
-        return torch.softmax(logits, -1)
-    odds = (logits - logits.detach().amax(-1, keepdim=True)).exp()
-    return odds / odds.sum(-1, keepdim=True)
-
-
 def free_part(space: Space, x: Tensor, x0: Tensor) -> tuple[Tensor, Tensor]:
     """Classes ``[b, size]`` and logits ``[b, size, K]`` of the free coordinates."""
     flat = space.gather(integer_classes(x))

@@ -33,6 +33,7 @@ from graphdiff.core.ctmc import CTMC, class_probs
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian, collapse
 from graphdiff.core.process import Process, Product
+from graphdiff.core.softmax import log_probabilities
 from graphdiff.core.state import State
 
 __all__ = [
@@ -275,7 +276,7 @@ class Subs(Parametrization):
         hidden = out.shape[-1] - 1
         never = torch.finfo(out.dtype).min / 4
         classes = torch.arange(hidden + 1, device=out.device)
-        logits = torch.log_softmax(out.masked_fill(classes == hidden, never), dim=-1)
+        logits = log_probabilities(out.masked_fill(classes == hidden, never))
         return torch.where(x_t.unsqueeze(-1) == hidden, logits, self.carried(out, x_t))
 
     def carried(self, out: Tensor, x_t: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.kernel_base import Kernel, mismatch
 from graphdiff.core.rng import Key
+from graphdiff.core.softmax import log_probabilities
 from graphdiff.core.space import Space
 
 __all__ = ["Categorical"]
@@ -103,7 +104,7 @@ class Categorical(Kernel):
         Raises:
             ArgumentError: ``temperature`` is negative.
         """
-        return self.relax(self.gumbel_noise(key), temperature, hard)
+        return self.place_weights(self.relax(self.gumbel_noise(key), temperature, hard))
 
     def gumbel_noise(self, key: Key) -> Tensor:
         """Standard Gumbel noise ``[b, size, K]`` for :meth:`relax`, float64."""
@@ -114,10 +115,10 @@ class Categorical(Kernel):
     def relax(
         self, noise: Tensor, temperature: float, hard: bool = True, stay: int | None = None
     ) -> Tensor:
-        r"""As :meth:`relaxed`, with noise ``[b, size, K]`` that other kernels may share.
+        r"""As :meth:`relaxed` on the free coordinates, with noise that other kernels may share.
 
         With a class to ``stay`` in, a draw is a choice to move, and then a class to move to; see
-        :mod:`graphdiff.core.soft`.
+        :mod:`graphdiff.core.soft`. Noise and weights are ``[b, size, K]``.
 
         Raises:
             ArgumentError: ``temperature`` is negative.
@@ -130,36 +131,42 @@ class Categorical(Kernel):
             weights = _relaxed(free, noise, temperature, hard)
         else:
             weights = _move_or_stay(free, noise, temperature, hard, stay)
-        return self._place_weights(weights.to(self._float))
+        return weights.to(self._float)
 
     @property
     def _float(self) -> torch.dtype:
         """Type of the parameters."""
         return self._logits.dtype if self._weights is None else self._weights.dtype  # type: ignore[union-attr]
 
-    def _place_weights(self, weights: Tensor) -> Tensor:
+    def place_weights(self, weights: Tensor) -> Tensor:
         """Weights ``[b, size, K]`` as ``[b, ..., K]``; class 0 where there is no coordinate."""
-        placed = torch.stack([self._place(w) for w in weights.unbind(-1)], -1)
+        placed = self.space.scatter(weights.flatten(1), (*self._shape, weights.shape[-1]))
+        if self.mask is not None:
+            placed = self.space.apply_mask(placed, self.mask)
         spare = 1 - self._place(torch.ones_like(weights[..., 0]))
         return placed + functional.pad(spare.unsqueeze(-1), (0, weights.shape[-1] - 1))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of the classes ``x`` int64 ``[b, ...]``, nats, ``[b]``."""
-        each = torch.log_softmax(self.logits, -1).gather(-1, x.unsqueeze(-1)).squeeze(-1)
-        return self.space.sum(each, self.mask)
+        at = self.space.gather(x).unsqueeze(-1)
+        return self._sum(log_probabilities(self._free_logits()).gather(-1, at).squeeze(-1))
 
     def kl(self, other: Kernel) -> Tensor:
         """KL(self || other), nats, ``[b]``; infinite where ``other`` excludes a possible class."""
         if not isinstance(other, Categorical) or other.space != self.space:
             raise mismatch(self, other)
-        log_p = torch.log_softmax(self.logits, -1)
-        log_q = torch.log_softmax(other.logits, -1)
+        return self._sum(self.kl_each(other))
+
+    def kl_each(self, other: Categorical) -> Tensor:
+        """Divergence from ``other`` at each free coordinate, nats, ``[b, size]``."""
+        log_p = log_probabilities(self._free_logits())
+        log_q = log_probabilities(other._free_logits())
         p = log_p.exp()
         # A class of probability 0, or the smallest that weights have, adds nothing, whatever the
         # logarithms are.
         never = p < 1e-30
         gap = log_p.masked_fill(never, 0) - log_q.masked_fill(never, 0)
-        return self.space.sum((p * gap).sum(-1), self.mask)
+        return (p * gap).sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -186,6 +193,10 @@ class Categorical(Kernel):
         # A softmax over few classes costs several times its exponentials, and the factor is free.
         free = self._free_logits().double()
         return (free - free.amax(-1, keepdim=True)).exp()
+
+    def _sum(self, flat: Tensor) -> Tensor:
+        """Sum ``[b]`` of flat values ``[b, size]`` at the coordinates that are real."""
+        return self.space.sum(self.space.scatter(flat, self._shape), self.mask)
 
     def _place(self, flat: Tensor) -> Tensor:
         """Flat values ``[b, size]`` as a tensor ``[b, ...]`` with zeros at padding."""

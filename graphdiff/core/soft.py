@@ -129,14 +129,15 @@ class SoftStep:
             if not isinstance(first, Categorical):
                 total = total + first.kl(theirs[0])
                 continue
-            weights, space = self.state[name].unbind(-1), first.space
+            weights = _free_weights(self.state[name], first).unbind(-1)
             same = [a and b for a, b in zip(self.sure[name], other.sure[name], strict=True)]
             each = [
-                w * _each_kl(p, q)  # type: ignore[arg-type]
+                w * p.kl_each(q)  # type: ignore[attr-defined]
                 for w, p, q, equal in zip(weights, kernels, theirs, same, strict=True)
                 if not equal
             ]
-            total = total + space.sum(torch.stack(each).sum(0), first.mask)
+            space, shape = first.space, first.shape
+            total = total + space.sum(space.scatter(torch.stack(each).sum(0), shape), first.mask)
         return total
 
 
@@ -147,6 +148,7 @@ def step_at(
     i: int,
     carry: Mapping[str, Carry] | None = None,
     seed: int = 0,
+    like: SoftStep | None = None,
 ) -> SoftStep:
     """What step ``i`` is drawn from at a state of class weights, differentiable.
 
@@ -157,6 +159,8 @@ def step_at(
         i: Number of the step.
         carry: What the programs remember; nothing, by default.
         seed: Of the chain, for noise that the solver draws itself.
+        like: The same step of another network at the same state, whose kernels are taken where no
+            network has a say.
     """
     plan, process = sampler.compile(), sampler.process
     slot = plan.slots[i][0]
@@ -171,25 +175,25 @@ def step_at(
         # What would have been drawn from another class, with the noise of this one.
         program = plan.programs[name].settled(i, x, mask, key)
         values = [x] if classes is None else [_all(x, k, part.space, mask) for k in range(classes)]
-        kernels, guesses, told = [], [], denoiser.parametrizations[name]
+        told = denoiser.parametrizations[name]
         # The last class is the mask; no network has a say in what is visible.
-        last = len(values) - 1
-        sure[name] = tuple(isinstance(told, Subs) and k < last for k in range(len(values)))
-        for value, known in zip(values, sure[name], strict=True):
+        sure[name] = tuple(
+            isinstance(told, Subs) and k < len(values) - 1 for k in range(len(values))
+        )
+        pairs: list[Any] = []
+        for k, (value, known) in enumerate(zip(values, sure[name], strict=True)):
+            if known and like is not None and like.sure[name][k]:
+                pairs.append((like.parts[name][k], like.clean[name][k]))
+                continue
             if known and isinstance(told, Subs):
                 x0 = told.carried(raw[name].detach(), value)
             else:
-                x0 = told.to_x0(process[name], raw[name], value, clock)
+                x0 = told.to_x0(part, raw[name], value, clock)
             x0 = part.space.project(x0, mask)
             kernel, after[name] = program.update(i, 0, value, x0, mask, held, key)
-            kernels.append(kernel)
-            guesses.append(x0)
-        parts[name] = tuple(kernels)
-        clean[name] = (
-            guesses[0]
-            if classes is None
-            else tuple(Categorical(g, part.space, mask) for g in guesses)
-        )
+            pairs.append((kernel, x0 if classes is None else Categorical(x0, part.space, mask)))
+        parts[name] = tuple(kernel for kernel, _ in pairs)
+        clean[name] = pairs[0][1] if classes is None else tuple(guess for _, guess in pairs)
     return SoftStep(state, parts, after, clean, sure)
 
 
@@ -221,17 +225,16 @@ def _mixed_draw(
     weights: Tensor, kernels: tuple[Categorical, ...], key: Key, temperature: float, hard: bool
 ) -> Tensor:
     """Relaxed draws of the kernels of all classes with one noise, weighted; ``[b, ..., K]``."""
-    noise = kernels[0].gumbel_noise(key)
+    first = kernels[0]
+    noise, free = first.gumbel_noise(key), _free_weights(weights, first).unsqueeze(-1).unbind(-2)
     drawn = [
-        w.unsqueeze(-1) * kernel.relax(noise, temperature, hard, stay=k)
-        for k, (w, kernel) in enumerate(zip(weights.unbind(-1), kernels, strict=True))
+        w * kernel.relax(noise, temperature, hard, stay=k)
+        for k, (w, kernel) in enumerate(zip(free, kernels, strict=True))
     ]
-    return torch.stack(drawn).sum(0)
+    return first.place_weights(torch.stack(drawn).sum(0))
 
 
-def _each_kl(p: Categorical, q: Categorical) -> Tensor:
-    """KL at each place ``[b, ...]``."""
-    log_p, log_q = torch.log_softmax(p.logits, -1), torch.log_softmax(q.logits, -1)
-    mass = log_p.exp()
-    never = mass < 1e-30
-    return (mass * (log_p.masked_fill(never, 0) - log_q.masked_fill(never, 0))).sum(-1)
+def _free_weights(weights: Tensor, kernel: Categorical) -> Tensor:
+    """Weights ``[b, ..., K]`` at the free coordinates of a kernel's values, ``[b, size, K]``."""
+    flat = kernel.space.gather(weights)
+    return flat.reshape(len(flat), kernel.noise_size, weights.shape[-1])

@@ -49,6 +49,7 @@ from graphdiff.core.errors import ConfigError, RewardError
 from graphdiff.core.program import Carry
 from graphdiff.core.rng import Key
 from graphdiff.core.soft import SoftStep, harden, soften, step_at
+from graphdiff.core.softmax import log_probabilities
 from graphdiff.core.state import State
 from graphdiff.core.value import RewardFunction, repeat
 from graphdiff.finetune.config import DIRECT
@@ -216,7 +217,7 @@ class _Chain:
     def divergence(self, step: SoftStep, i: int, carry: Mapping[str, Carry]) -> Tensor:
         """Of a differentiable step from that of the reference, ``[b]``."""
         tuned = self.tuned
-        theirs = step_at(tuned.sampler, tuned.reference, step.state, i, carry, self.seed)
+        theirs = step_at(tuned.sampler, tuned.reference, step.state, i, carry, self.seed, like=step)
         if self.kl == "path":
             return step.kl(theirs)
         return _released(tuned, step, theirs, i)
@@ -233,7 +234,9 @@ class _Chain:
                 state = State(values, here.masks, here.ids)
                 mine = step_at(tuned.sampler, tuned.denoiser, state, i, seed=self.seed)
                 with torch.no_grad():
-                    theirs = step_at(tuned.sampler, tuned.reference, state, i, seed=self.seed)
+                    theirs = step_at(
+                        tuned.sampler, tuned.reference, state, i, seed=self.seed, like=mine
+                    )
                 return mine.kl(theirs)
 
             total = total + _kept_or_not(go, dict(here.values), True)
@@ -293,8 +296,8 @@ def _released(tuned: Tuned, step: SoftStep, theirs: SoftStep, i: int) -> Tensor:
         mine, other = step.clean[name], theirs.clean[name]
         assert isinstance(mine, tuple)
         assert isinstance(other, tuple)
-        log_p = torch.log_softmax(mine[-1].logits[..., :-1], -1)
-        log_q = torch.log_softmax(other[-1].logits[..., :-1], -1)
+        log_p = log_probabilities(mine[-1].logits[..., :-1])
+        log_q = log_probabilities(other[-1].logits[..., :-1])
         p, q = log_p.exp(), log_q.exp()
         term = q - p + p * (log_p - log_q)
         # A token that is visible for certain is copied by both networks.
