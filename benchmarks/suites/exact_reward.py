@@ -42,6 +42,7 @@ FACTORS = ("SIX6", "CRX", "GFI1B", "ISX")
 WIDE, NARROW, BATCH = 0.5, 0.1, 2048
 DIRECT_BATCH = 512  # a differentiated chain costs about ten plain ones
 EVERYWHERE = ("ddpo", "wdce", "drakes")
+ALSO = ("wdce-plain",)  # as published: beside the same with a baseline
 ONCE = ("smc", "vidd", "sdpo", "grpo", "rwr", "drakes-release", "drakes-no-kl")
 
 
@@ -52,7 +53,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     folder = out if quick else work_folder("exact-reward")
     for land in lands:
         rows.append(_row(land, "base", land.base, 0, 0.0))
-        methods = ("mlp", *EVERYWHERE, *(ONCE if land.alpha == NARROW else ()))
+        methods = ("mlp", *EVERYWHERE, *ALSO, *(ONCE if land.alpha == NARROW else ()))
         for method in methods[: 4 if quick else None]:
             name = f"{land.name}-{land.alpha:g}-{method}"
             rows.append(kept(folder, name, lambda m=method, at=land: _trained(at, m, quick)))
@@ -125,7 +126,8 @@ def _settings(method: str, alpha: float) -> tuple[Any, int, float]:
     whole: dict[str, Any] = {"truncate": 0, "picked": 0}
     made: Mapping[str, tuple[dict[str, Any], int, float]] = {
         "ddpo": ({"picked": 0}, 500, 0.1),
-        "wdce": ({"repeats": 4}, 800, 0.02),
+        "wdce": ({"repeats": 16, "baseline": 0.9}, 500, 0.02 if alpha == WIDE else 0.05),
+        "wdce-plain": ({"repeats": 4}, 800, 0.02),
         "drakes": (whole, 250, 0.1),
         "drakes-release": ({**whole, "temperature": 1.0, "kl": "drakes-release"}, 250, 0.1),
         "drakes-no-kl": ({**whole, "kl": "none"}, 250, 0.1),

@@ -36,6 +36,8 @@ class TuneConfig:
             particles of a population of ``"smc"``; a divisor of the batch.
         repeats: Noise levels that a weighted sample is trained at in each iteration; draws of the
             last step for ``"draft-lv"``, and of a clean sample that judges a state for ``"vidd"``.
+        baseline: What is taken from the weights of ``"wdce"``, whose mean is 1: less noise, the
+            same optimum; 0 is the published method.
         truncate: Last steps that a direct method differentiates; 0 for all.
         temperature: Of the relaxed draws of classes in a direct method; 0 takes the gradient of the
             probabilities (:mod:`graphdiff.core.soft`), published values are 0.5 and 1.
@@ -82,6 +84,7 @@ class TuneConfig:
     picked: int = 8
     group: int = 8
     repeats: int = 4
+    baseline: float = 0.0
     truncate: int = 8
     temperature: float = 0.0
     kl: Literal["path", "drakes-release", "none"] | None = None
@@ -102,6 +105,9 @@ class TuneConfig:
         self._require("picked", self.picked >= 0 and self.picked != 1, "0 (all), or at least 2")
         self._require("group", self.group >= 2, "at least 2")
         self._require("repeats", self.repeats >= 1, "at least 1")
+        self._require("baseline", 0 <= self.baseline <= 1, "between 0 and 1")
+        only = self.baseline == 0 or self.method == "wdce"
+        self._require("baseline", only, "0: only the weights of wdce are equal at its optimum")
         self._require("truncate", self.truncate >= 0, "0 (all), or at least 1")
         self._require("temperature", self.temperature >= 0, "at least 0")
         self._require("min_distinct", 0 <= self.min_distinct <= 1, "between 0 and 1")

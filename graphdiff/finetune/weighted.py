@@ -10,9 +10,22 @@ kernels of each visited step,
 and :math:`L = \sum_b w_b L_{train}(x_0^b)` at ``repeats`` noise levels for each sample: weighted
 denoising cross-entropy for tokens (Zhu et al., 2025, arXiv 2508.10684), weighted score matching
 for continuous components. Its minimum is the denoiser of the target :math:`p_{ref}\, e^{r/\alpha}`,
-and near it all weights are equal. ``rwr`` leaves out the ratio (reward-weighted regression): it
-weighs by :math:`e^{r/\alpha}` on the model's own samples, each iteration sharpens the law further,
-and nothing holds it near the base model; stop early.
+and near it all weights are equal.
+
+A ``baseline`` :math:`\beta` is taken from the weights, whose mean is 1. With :math:`C(p)` the loss
+under samples of a law :math:`p`,
+
+.. math:: \nabla L = \nabla C(p^*) - \beta\, \nabla C(p_\theta) :
+
+the model learns what tells the target from its own samples. At the optimum both terms vanish and
+the weights are 1, so that the gradient of *every* batch is :math:`1 - \beta` of what it was;
+without a baseline its noise stays, and keeps WDCE from its optimum. The share :math:`1 - \beta`
+also remains of the pull that makes predictions in different orders agree, so :math:`\beta` a
+little below 1 is the choice.
+
+``rwr`` leaves out the ratio (reward-weighted regression): it weighs by :math:`e^{r/\alpha}` on the
+model's own samples, each iteration sharpens the law further, and nothing holds it near the base
+model; stop early.
 
 ``smc`` distils particles: populations of the *base* model are steered towards the target
 (:mod:`graphdiff.core.steer`), and the loss is weighted by their weights, times the normaliser of
@@ -58,7 +71,7 @@ def log_weights(tuned: Tuned, rollout: Rollout) -> Tensor:
 
 
 def weighted_losses(task: Task, tuned: Tuned, rollout: Rollout, key: Key) -> dict[str, Tensor]:
-    """The task's own losses ``[b]`` on the finished samples, weighted.
+    """The task's own losses ``[b]`` on the finished samples, weighted; the baseline is off.
 
     Args:
         task: Whose losses.
@@ -67,6 +80,7 @@ def weighted_losses(task: Task, tuned: Tuned, rollout: Rollout, key: Key) -> dic
         key: Noise of the losses.
     """
     w = torch.softmax(log_weights(tuned, rollout), 0) * len(rollout.rewards)
+    w = torch.where(rollout.scored, w - tuned.config.baseline, 0.0)
     return _weighted(task, tuned, rollout.final, w, key)
 
 

@@ -20,6 +20,7 @@ from graphdiff.core.soft import soften, step_at
 from graphdiff.core.state import State
 from graphdiff.finetune.config import TuneConfig
 from graphdiff.finetune.rollout import kernels_at, log_prob, replayable, roll
+from graphdiff.finetune.weighted import weighted_losses
 from graphdiff.sequence.tempered import Tempered
 
 
@@ -70,12 +71,13 @@ def _predictions(denoiser: Any) -> Tensor:
     ("config", "iterations", "lr", "bar"),
     [
         (TuneConfig("wdce", ALPHA), 150, 0.05, 0.05),
+        (TuneConfig("wdce", ALPHA, baseline=0.9), 150, 0.05, 0.02),
         (TuneConfig("ddpo", ALPHA, picked=0), 150, 0.1, 0.05),
         (TuneConfig("ddpo", ALPHA, picked=2), 200, 0.1, 0.05),
         # Its gradient is biased over several steps, see test_direct.
         (TuneConfig("drakes", ALPHA, truncate=0, picked=0), 100, 0.1, 0.15),
     ],
-    ids=["wdce", "ddpo", "ddpo-picked", "drakes"],
+    ids=["wdce", "wdce-baseline", "ddpo", "ddpo-picked", "drakes"],
 )
 def test_tuners_reach_the_optimum(
     config: TuneConfig, iterations: int, lr: float, bar: float
@@ -86,6 +88,37 @@ def test_tuners_reach_the_optimum(
     problem.tune(config, iterations, lr=lr)
     assert before > 0.25
     assert problem.distance() < bar
+
+
+def test_with_a_baseline_a_batch_at_the_optimum_teaches_nothing() -> None:
+    """Exact conditionals of a law and of its tilt: all weights are equal, whatever was drawn."""
+    problem, ids = OneByOne(), torch.arange(50)
+    law = torch.softmax(torch.randn(27, generator=torch.Generator().manual_seed(4)), 0).double()
+    words = [k for k, s in enumerate(problem.made.exact.states.tolist()) if 3 not in s]
+    tilted = law * (problem.made.table[words] / ALPHA).exp()
+    problem.reference.net.logits.data.copy_(_conditionals(law))
+    problem.denoiser.net.logits.data.copy_(_conditionals(tilted / tilted.sum()))
+    sampler, template = problem.made.sampler, problem.made.template(ids)
+    rollout = roll(sampler, problem.denoiser, template, problem.made.reward, 3, paths=True)
+    found = []
+    for baseline in (0.0, 0.75, 1.0):
+        tuned = problem.tuned(TuneConfig("wdce", ALPHA, baseline=baseline))
+        loss = weighted_losses(problem, tuned, rollout, Key(1, ids, step=0))["x"].mean()  # type: ignore[arg-type]
+        found += torch.autograd.grad(loss, problem.denoiser.net.logits)
+    assert float(found[0].abs().max()) > 1e-3
+    torch.testing.assert_close(found[1], found[0] / 4, rtol=1e-3, atol=1e-6)
+    assert float(found[2].abs().max()) < 1e-6
+
+
+def _conditionals(law: Tensor) -> Tensor:
+    """Logits ``[64, 3, 4]`` of the letters at masked places given the visible ones."""
+    cube = law.reshape(3, 3, 3)
+    for place in range(3):  # index 3 of a place sums over its letters
+        cube = torch.cat([cube, cube.sum(place, keepdim=True)], place)
+    full = cube.log().float()
+    at = [full.narrow(i, 0, 3).movedim(i, -1).unsqueeze(i).expand(4, 4, 4, 3) for i in range(3)]
+    logits = torch.stack([part.reshape(64, 3) for part in at], 1)
+    return torch.nn.functional.pad(logits, (0, 1))
 
 
 def test_without_the_divergence_they_do_not(monkeypatch: Any) -> None:

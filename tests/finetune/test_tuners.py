@@ -162,9 +162,12 @@ def test_what_cannot_be_replayed_is_named() -> None:
         ("picked", 1),
         ("group", 1),
         ("repeats", 0),
+        ("baseline", 1.5),
     ):
         with pytest.raises(ConfigError, match=f"tune.{name}"):
             replace(TuneConfig(), **{name: wrong})
+    with pytest.raises(ConfigError, match="only the weights of wdce"):
+        TuneConfig("rwr", baseline=0.5)
 
 
 # -- as a training -------------------------------------------------------------------------------
