@@ -17,6 +17,7 @@ once, samples with three seeds; intervals are Student's t over these.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -33,7 +34,11 @@ from _kept import kept, means, plain, show_row, work_folder
 
 TITLE = "AAV capsids by a limited predictor, judged by a held-out oracle (GGS)"
 LEVELS = ("medium", "hard")
-PUBLISHED = {"medium": 0.51, "hard": 0.60}
+# Kirjner et al. (2024, arXiv 2307.00494), table 2: GGS.
+PUBLISHED = {
+    "medium": {"fitness": 0.51, "diversity": 4.0, "novelty": 5.4},
+    "hard": {"fitness": 0.60, "diversity": 4.5, "novelty": 7.0},
+}
 SEEDS, STEPS, TOP = (0, 1, 2), 28, 128
 ALPHA = 0.005
 GUIDED: Mapping[str, dict[str, Any]] = {
@@ -46,8 +51,8 @@ GUIDED: Mapping[str, dict[str, Any]] = {
 TUNED: Mapping[str, dict[str, Any]] = {
     "drakes": {"method": "drakes", "truncate": 8, "picked": 6},
     "ddpo": {"method": "ddpo", "picked": 8},
-    "wdce": {"method": "wdce", "repeats": 4},
-    "smc": {"method": "smc", "group": 16, "repeats": 4},
+    "wdce": {"method": "wdce", "repeats": 8, "baseline": 0.9},
+    "smc": {"method": "smc", "group": 32, "repeats": 4},
 }
 SHOWN = ("predicted", "fitness", "diversity", "novelty", "unique")
 
@@ -202,17 +207,25 @@ def _tuned(level: Level, name: str, settings: Mapping[str, Any], n: int) -> dict
 
 
 def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
+    """The best method that is as diverse and as new as what GGS published, against its fitness."""
     checks = []
     for level in dict.fromkeys(row["level"] for row in rows):
-        mine = [r for r in rows if r["level"] == level and r["method"] not in ("given",)]
-        best = max(mine, key=lambda row: row["fitness"])
         bar = PUBLISHED[level]
+        mine = [
+            row
+            for row in rows
+            if row["level"] == level
+            and row["method"] != "given"
+            and all(row[key] >= bar[key] for key in ("diversity", "novelty"))
+        ]
+        best = max(mine, key=lambda row: row["fitness"], default=None)
+        value = math.nan if best is None else best["fitness"]
         checks.append(
             {
-                "name": f"{level}: best fitness ({best['method']})",
-                "value": best["fitness"],
-                "wanted": f"> {bar}",
-                "passed": quick or best["fitness"] > bar,
+                "name": f"{level}: fitness of {best and best['method']}, as diverse and new as GGS",
+                "value": value,
+                "wanted": f"> {bar['fitness']}",
+                "passed": quick or value > bar["fitness"],
             }
         )
     return checks
@@ -233,9 +246,11 @@ def draw(record: dict[str, Any], path: Path) -> Path:
         for row in (r for r in record["rows"] if r["level"] == level):
             axis.plot(row["diversity"], row["fitness"], "k*" if row["method"] == "given" else "o")
             axis.annotate(row["method"], (row["diversity"], row["fitness"]), fontsize=7)
-        axis.axhline(record["published"][level], color="0.5", linewidth=0.8, linestyle=":")
+        goal = record["published"][level]
+        axis.plot(goal["diversity"], goal["fitness"], "rx")
+        axis.annotate("GGS, published", (goal["diversity"], goal["fitness"]), fontsize=7)
         axis.set(xlabel="diversity, mean edit distance", ylabel="fitness, held-out oracle")
-        axis.set_title(f"AAV {level} (dotted: published GGS)", fontsize=9)
+        axis.set_title(f"AAV {level}", fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return path
