@@ -63,6 +63,8 @@ def run_suite(
 ) -> dict[str, Any]:
     """Run one suite, print its table and checks, write ``<name>.json`` into ``out``.
 
+    A suite with a ``draw`` makes a picture as well, ``<name>.png``.
+
     A quick run never replaces a full result: without ``out`` it is only printed.
 
     Raises:
@@ -94,11 +96,14 @@ def run_suite(
         try:
             folder.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(_plain(record), indent=1) + "\n", "utf-8")
+            made = [path]
+            if hasattr(suite, "draw"):
+                made.append(suite.draw(_plain(record), path.with_suffix(".png")))
         except OSError as error:
             raise DataError(
                 f"cannot write {path}: {error.strerror}; choose another --out"
             ) from error
-        print(f"wrote {path}", file=sys.stderr)
+        print(f"wrote {', '.join(map(str, made))}", file=sys.stderr)
     return record
 
 

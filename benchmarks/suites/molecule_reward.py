@@ -9,6 +9,7 @@ Guided rows draw from the base model with eight particles: eight times the netwo
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -195,3 +196,36 @@ def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
                 }
             )
     return checks
+
+
+def draw(record: dict[str, Any], path: Path) -> Path:
+    """Reward against variety, a panel for each goal; for QED, what exact tilts of QM9 reach."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    goals = list(dict.fromkeys(row["goal"] for row in record["table"]))
+    figure, axes = plt.subplots(
+        1, len(goals), figsize=(4.6 * len(goals), 4), squeeze=False, constrained_layout=True
+    )
+    for axis, goal in zip(axes[0], goals, strict=True):
+        for row in (r for r in record["table"] if r["goal"] == goal):
+            name = f"{row['model']}, n = {row['n']}"
+            axis.errorbar(row["unique"], row["reward"], 1.96 * row["error"], fmt="o", label=name)
+        axis.set(xlabel="share of different samples", ylabel="mean reward", title=goal)
+        axis.margins(0.2)
+    axes[0][0].plot(
+        [t["unique_1000"] for t in record["tilts"]], [t["qed"] for t in record["tilts"]],
+        "k.--", linewidth=0.8, label="exact tilts of QM9, of 1,000",
+    )  # fmt: skip
+    for axis in axes[0]:
+        axis.legend(fontsize=7)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+if __name__ == "__main__":
+    source, goal_path = sys.argv[1:3]
+    draw(json.loads(Path(source).read_text("utf-8")), Path(goal_path))
