@@ -112,11 +112,12 @@ def test_a_network_learns_the_law() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["exact-reward", "dna-reward", "protein-reward", "stability-reward"]
+    "name",
+    ["exact-reward", "dna-reward", "molecule-reward", "protein-reward", "stability-reward"],
 )
 def test_suites_run(name: str, tmp_path: Path) -> None:
     if "GRAPHDIFF_DATA" not in os.environ:
-        pytest.skip("needs the sequence data: set GRAPHDIFF_DATA")
+        pytest.skip("needs the published data: set GRAPHDIFF_DATA")
     subprocess.run(
         [sys.executable, "-m", "graphdiff", "bench", name, "--quick", "--out", str(tmp_path)],
         check=True, cwd=ROOT, timeout=900,
@@ -124,3 +125,4 @@ def test_suites_run(name: str, tmp_path: Path) -> None:
     record = json.loads((tmp_path / f"{name}.json").read_text())
     assert record["table"]
     assert all(check["passed"] for check in record["checks"])
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
