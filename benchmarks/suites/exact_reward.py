@@ -260,16 +260,26 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     for axis, alpha in zip(axes, (WIDE, NARROW), strict=False):
         rows = [row for row in record["table"] if row["alpha"] == alpha]
         start = {row["factor"]: row["tv"] for row in rows if row["method"] == "base"}
-        for row in record["curves"]:
-            if row["alpha"] == alpha:
-                points = [[0, start[row["factor"]]], *row["curve"], [row["iterations"], row["tv"]]]
-                label = row["method"] + (f" {row['factor']}" if alpha == WIDE else "")
-                axis.plot(*zip(*points, strict=True), "o-", markersize=3, label=label)
+        mine = [row for row in record["curves"] if row["alpha"] == alpha]
+        colour = {m: f"C{k}" for k, m in enumerate(dict.fromkeys(row["method"] for row in mine))}
+        named = set()
+        for row in mine:
+            points = [[0, start[row["factor"]]], *row["curve"], [row["iterations"], row["tv"]]]
+            method = row["method"]
+            label = None if method in named else method
+            named.add(method)
+            axis.plot(
+                *zip(*points, strict=True), "o-", markersize=3, color=colour[method], label=label
+            )
         for row in rows:
             if row["method"] == "mlp" and row["factor"] == FACTORS[0]:
                 axis.axhline(row["tv"], color="0.4", linewidth=0.8, label="perceptron on p*")
         axis.axhline(0.05, color="0.7", linewidth=0.8)
-        axis.set(xlabel="iterations", yscale="log", title=f"alpha {alpha:g}")
+        axis.set(
+            xlabel="iterations",
+            yscale="log",
+            title=f"alpha {alpha:g}, {len(start)} factor{'s' * (len(start) > 1)}",
+        )
         axis.legend(fontsize=6)
     axes[0].set(ylabel="total variation to p*")
     for row in rows:
@@ -280,6 +290,9 @@ def draw(record: dict[str, Any], path: Path) -> Path:
         mine = [e for e in record["normaliser"] if e["method"] == method]
         axes[3].plot([e["particles"] for e in mine], [e["rmse"] for e in mine], "o-", label=method)
     axes[3].set(xscale="log", yscale="log", xlabel="particles", ylabel="error of the normaliser")
+    counts = sorted({e["particles"] for e in record["normaliser"]})
+    axes[3].set_xticks(counts, [str(n) for n in counts])
+    axes[3].set_xticks([], minor=True)
     axes[3].legend(fontsize=7)
     figure.savefig(path, dpi=130)
     plt.close(figure)
