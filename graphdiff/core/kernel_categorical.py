@@ -112,26 +112,49 @@ class Categorical(Kernel):
         flat = key.uniform(self.noise_size * classes, torch.float64)
         return -torch.log(-torch.log(flat.reshape(len(flat), self.noise_size, classes)))
 
-    def relax(
-        self, noise: Tensor, temperature: float, hard: bool = True, stay: int | None = None
-    ) -> Tensor:
-        r"""As :meth:`relaxed` on the free coordinates, with noise that other kernels may share.
+    def rows(self, rows: slice) -> Categorical:
+        """The kernel of some samples."""
+        mask = None if self.mask is None else self.mask[rows]
+        if self._weights is None:
+            return Categorical(self.logits[rows], self.space, mask)
+        weights = self._weights[rows]
+        return Categorical.of_weights(weights, (len(weights), *self._shape[1:]), self.space, mask)
 
-        With a class to ``stay`` in, a draw is a choice to move, and then a class to move to; see
-        :mod:`graphdiff.core.soft`. Noise and weights are ``[b, size, K]``.
+    def moves(self, noise: Tensor, temperature: float, hard: bool = True) -> Tensor:
+        """Draws that are choices to move, and then of a class; see :mod:`graphdiff.core.soft`.
+
+        Args:
+            noise: As of :meth:`gumbel_noise`, ``[b, size, K]``.
+            temperature: As of :meth:`relaxed`.
+            hard: As of :meth:`relaxed`.
+
+        Returns:
+            Weights ``[K, b, size, K]``. The batch of this kernel is ``K b``, and its samples from
+            ``k b`` on are those of tokens in class ``k``.
 
         Raises:
             ArgumentError: ``temperature`` is negative.
         """
+        free = self._checked_logits(temperature).unflatten(0, (-1, len(noise)))
+        return _move_or_stay(free, noise, temperature, hard).to(self._float)
+
+    def relax(self, noise: Tensor, temperature: float, hard: bool = True) -> Tensor:
+        r"""As :meth:`relaxed` on the free coordinates, with given noise.
+
+        Noise and weights are ``[b, size, K]``.
+
+        Raises:
+            ArgumentError: ``temperature`` is negative.
+        """
+        free = self._checked_logits(temperature)
+        return _relaxed(free, noise, temperature, hard).to(self._float)
+
+    def _checked_logits(self, temperature: float) -> Tensor:
+        """Free logits for a relaxed draw, float64."""
         if not temperature >= 0:
             raise ArgumentError(f"temperature must not be negative, found {temperature}")
         # Impossible classes stay finite, and so do gradients.
-        free = self._free_logits().double().clamp(min=-1e4)
-        if stay is None:
-            weights = _relaxed(free, noise, temperature, hard)
-        else:
-            weights = _move_or_stay(free, noise, temperature, hard, stay)
-        return weights.to(self._float)
+        return self._free_logits().double().clamp(min=-1e4)
 
     @property
     def _float(self) -> torch.dtype:
@@ -216,16 +239,21 @@ def _relaxed(logits: Tensor, noise: Tensor, temperature: float, hard: bool) -> T
     return one_hot + (weights - weights.detach())
 
 
-def _move_or_stay(
-    logits: Tensor, noise: Tensor, temperature: float, hard: bool, stay: int
-) -> Tensor:
-    """A choice to leave class ``stay``, and a class to move to, both differentiable."""
-    here = torch.arange(logits.shape[-1], device=logits.device) == stay
+def _move_or_stay(logits: Tensor, noise: Tensor, temperature: float, hard: bool) -> Tensor:
+    """A choice to leave class ``k`` in row ``k``, and a class to move to, both differentiable.
+
+    Args:
+        logits: ``[K, b, size, K]``.
+        noise: ``[b, size, K]``.
+        temperature: Of the relaxed draws.
+        hard: Whether values are one-hot.
+    """
+    here = torch.eye(len(logits), dtype=torch.bool, device=logits.device)[:, None, None]
     there = logits.masked_fill(here, -torch.inf)
     gone = torch.logsumexp(there, -1)
     # The largest score is this sum and Gumbel noise that is independent of the class.
-    drawn = (there + noise).detach().amax(-1) - gone.detach() - noise[..., stay]
-    odds = gone - logits[..., stay]
+    drawn = (there + noise).detach().amax(-1) - gone.detach() - noise.movedim(-1, 0)
+    odds = gone - logits.diagonal(dim1=0, dim2=-1).movedim(-1, 0)
     move = torch.sigmoid((odds + drawn) / temperature if temperature else odds)
     if hard or not temperature:
         move = (odds.detach() + drawn > 0).to(move) + (move - move.detach())

@@ -27,7 +27,7 @@ The divergence of two kernels is extended in the same way,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,9 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.checks import classes_of
-from graphdiff.core.denoiser import Denoiser, Subs
+from graphdiff.core.denoiser import Denoiser, Parametrization, Subs
 from graphdiff.core.kernel import Categorical, Delta, Kernel
-from graphdiff.core.process import Product
+from graphdiff.core.process import Process, Product
 from graphdiff.core.program import Carry
 from graphdiff.core.rng import Key
 from graphdiff.core.sampler import Sampler
@@ -70,22 +70,28 @@ def harden(process: Product, state: State) -> State:
 class SoftStep:
     """What a step is drawn from, at a state of class weights.
 
+    The kernels of a discrete component given each class, and the predictions that they come from,
+    are one kernel whose batch is ``[k b]``, class by class: a few large operations in place of many
+    small ones.
+
     Attributes:
         state: The state, discrete components as weights.
-        parts: For each discrete component the kernel given each class ``k`` (in the order of the
-            classes), for each continuous one its only kernel.
+        parts: For each discrete component the kernels given the classes from ``first`` on, for each
+            continuous one its only kernel.
         carry: What the programs remember after the step.
         clean: For each component the kernels of the predicted clean data, as ``parts``; the
             prediction itself for continuous ones.
-        sure: For each discrete component whether the kernel given class ``k`` is the same for all
-            networks: a visible token under :class:`graphdiff.core.denoiser.Subs`.
+        sure: For each discrete component the number of leading classes given which the kernel is
+            the same for all networks: visible tokens under :class:`graphdiff.core.denoiser.Subs`.
+        first: For each discrete component the first class whose kernel is here.
     """
 
     state: State
-    parts: Mapping[str, tuple[Kernel, ...]]
+    parts: Mapping[str, Kernel]
     carry: Mapping[str, Carry]
-    clean: Mapping[str, tuple[Categorical, ...] | Tensor]
-    sure: Mapping[str, tuple[bool, ...]]
+    clean: Mapping[str, Categorical | Tensor]
+    sure: Mapping[str, int]
+    first: Mapping[str, int]
 
     def draw(self, key: Key, temperature: float, *, hard: bool) -> State:
         """The next state, differentiable in the network and in the weights of this one.
@@ -97,12 +103,12 @@ class SoftStep:
             hard: One-hot values with the gradient of relaxed ones (straight-through).
         """
         values = dict(self.state.values)
-        for name, kernels in self.parts.items():
+        for name, kernel in self.parts.items():
             own = key.at(stream=name)
-            if isinstance(kernels[0], Categorical):
-                values[name] = _mixed_draw(values[name], kernels, own, temperature, hard)  # type: ignore[arg-type]
+            if isinstance(kernel, Categorical):
+                values[name] = self._mixed_draw(name, kernel, own, temperature, hard)
             else:
-                values[name] = kernels[0].sample(own)
+                values[name] = kernel.sample(own)
         return State(values, self.state.masks, self.state.ids)
 
     def guess(self, key: Key, temperature: float, *, hard: bool) -> State:
@@ -113,7 +119,7 @@ class SoftStep:
                 values[name] = clean
             else:
                 own = key.at(stream=f"guess {name}")
-                values[name] = _mixed_draw(values[name], clean, own, temperature, hard)
+                values[name] = self._mixed_draw(name, clean, own, temperature, hard)
         return State(values, self.state.masks, self.state.ids)
 
     def kl(self, other: SoftStep) -> Tensor:
@@ -121,24 +127,36 @@ class SoftStep:
 
         Steps without noise count nothing: they say nothing about a choice.
         """
-        total = self.state.ids.new_zeros(self.state.batch_size, dtype=torch.float32)
-        for name, kernels in self.parts.items():
-            theirs, first = other.parts[name], kernels[0]
-            if isinstance(first, Delta):
+        b = self.state.batch_size
+        total = self.state.ids.new_zeros(b, dtype=torch.float32)
+        for name, kernel in self.parts.items():
+            theirs = other.parts[name]
+            if isinstance(kernel, Delta):
                 continue
-            if not isinstance(first, Categorical):
-                total = total + first.kl(theirs[0])
+            if not isinstance(kernel, Categorical):
+                total = total + kernel.kl(theirs)
                 continue
-            weights = _free_weights(self.state[name], first).unbind(-1)
-            same = [a and b for a, b in zip(self.sure[name], other.sure[name], strict=True)]
-            each = [
-                w * p.kl_each(q)  # type: ignore[attr-defined]
-                for w, p, q, equal in zip(weights, kernels, theirs, same, strict=True)
-                if not equal
-            ]
-            space, shape = first.space, first.shape
-            total = total + space.sum(space.scatter(torch.stack(each).sum(0), shape), first.mask)
+            assert isinstance(theirs, Categorical)
+            # Given the classes before this one both kernels are the same.
+            start = max(min(self.sure[name], other.sure[name]), self.first[name], other.first[name])
+            mine = kernel.rows(slice((start - self.first[name]) * b, None))
+            each = mine.kl_each(theirs.rows(slice((start - other.first[name]) * b, None)))
+            weights = _free_weights(self.state[name], kernel.space)[..., start:].movedim(-1, 0)
+            flat = (weights * each.unflatten(0, (-1, b))).sum(0)
+            shape = (b, *kernel.shape[1:])
+            mask = None if kernel.mask is None else kernel.mask[:b]
+            total = total + kernel.space.sum(kernel.space.scatter(flat, shape), mask)
         return total
+
+    def _mixed_draw(
+        self, name: str, kernel: Categorical, key: Key, temperature: float, hard: bool
+    ) -> Tensor:
+        """Relaxed draws of the kernels of all classes with one noise, weighted; ``[b, ..., K]``."""
+        assert self.first[name] == 0, "made for divergences only"
+        one = kernel.rows(slice(0, self.state.batch_size))
+        drawn = kernel.moves(one.gumbel_noise(key), temperature, hard)
+        weights = _free_weights(self.state[name], kernel.space).movedim(-1, 0)
+        return one.place_weights((weights.unsqueeze(-1) * drawn).sum(0))
 
 
 def step_at(
@@ -148,7 +166,7 @@ def step_at(
     i: int,
     carry: Mapping[str, Carry] | None = None,
     seed: int = 0,
-    like: SoftStep | None = None,
+    draws: bool = True,
 ) -> SoftStep:
     """What step ``i`` is drawn from at a state of class weights, differentiable.
 
@@ -159,42 +177,47 @@ def step_at(
         i: Number of the step.
         carry: What the programs remember; nothing, by default.
         seed: Of the chain, for noise that the solver draws itself.
-        like: The same step of another network at the same state, whose kernels are taken where no
-            network has a say.
+        draws: Whether the step can be drawn from. If not, the kernels that are the same for all
+            networks are left out, which divergences do not need.
     """
     plan, process = sampler.compile(), sampler.process
     slot = plan.slots[i][0]
     clock = torch.full((1,), slot.time, device=state.device)
     hard = harden(process, state)
     raw = _raw(denoiser, state, hard, clock)
-    parts, after, clean, sure = {}, {}, {}, {}
+    parts: dict[str, Kernel] = {}
+    clean: dict[str, Categorical | Tensor] = {}
+    after, sure, first = {}, {}, {}
     for name, part in process.parts.items():
-        key, mask = Key(seed, state.ids).at(slot.noise, plan.streams[name]), state.mask(name)
-        held = () if carry is None else carry.get(name, ())
-        classes, x = classes_of(part), hard[name]
-        # What would have been drawn from another class, with the noise of this one.
-        program = plan.programs[name].settled(i, x, mask, key)
-        values = [x] if classes is None else [_all(x, k, part.space, mask) for k in range(classes)]
-        told = denoiser.parametrizations[name]
-        # The last class is the mask; no network has a say in what is visible.
-        sure[name] = tuple(
-            isinstance(told, Subs) and k < len(values) - 1 for k in range(len(values))
+        key, mask, x = (
+            Key(seed, state.ids).at(slot.noise, plan.streams[name]),
+            state.mask(name),
+            hard[name],
         )
-        pairs: list[Any] = []
-        for k, (value, known) in enumerate(zip(values, sure[name], strict=True)):
-            if known and like is not None and like.sure[name][k]:
-                pairs.append((like.parts[name][k], like.clean[name][k]))
-                continue
-            if known and isinstance(told, Subs):
-                x0 = told.carried(raw[name].detach(), value)
-            else:
-                x0 = told.to_x0(part, raw[name], value, clock)
-            x0 = part.space.project(x0, mask)
-            kernel, after[name] = program.update(i, 0, value, x0, mask, held, key)
-            pairs.append((kernel, x0 if classes is None else Categorical(x0, part.space, mask)))
-        parts[name] = tuple(kernel for kernel, _ in pairs)
-        clean[name] = pairs[0][1] if classes is None else tuple(guess for _, guess in pairs)
-    return SoftStep(state, parts, after, clean, sure)
+        held = () if carry is None else carry.get(name, ())
+        told, classes = denoiser.parametrizations[name], classes_of(part)
+        if classes is None:
+            x0 = part.space.project(told.to_x0(part, raw[name], x, clock), mask)
+            parts[name], after[name] = plan.programs[name].update(i, 0, x, x0, mask, held, key)
+            clean[name] = x0
+            continue
+        # The last class is the mask; no network has a say in what is visible.
+        sure[name] = classes - 1 if isinstance(told, Subs) else 0
+        first[name] = 0 if draws else sure[name]
+        many = classes - first[name]
+        value = _each_class(x, range(first[name], classes), part.space, mask)
+        x0 = _predictions(told, part, raw[name], value, clock)
+        wide = None if mask is None else _times(mask, many)
+        x0 = part.space.project(x0, wide)
+        own = key.select(torch.arange(len(x), device=x.device).repeat(many))
+        # What would have been drawn from another class, with the noise of this one.
+        program = plan.programs[name].settled(i, _times(x, many), wide, own)
+        parts[name], carried = program.update(
+            i, 0, value, x0, wide, tuple(_times(h, many) for h in held), own
+        )
+        after[name] = tuple(h[-len(x) :] for h in carried)
+        clean[name] = Categorical(x0, part.space, wide)
+    return SoftStep(state, parts, after, clean, sure, first)
 
 
 def _raw(denoiser: Denoiser, state: State, hard: State, clock: Tensor) -> dict[str, Tensor]:
@@ -214,27 +237,34 @@ def _raw(denoiser: Denoiser, state: State, hard: State, clock: Tensor) -> dict[s
     }
 
 
-def _all(x: Tensor, k: int, space: Space, mask: Tensor | None) -> Tensor:
-    """Class ``k`` at every real place."""
-    full = torch.full_like(x, k)
-    full = space.scatter(space.gather(full), full.shape)
-    return full if mask is None else space.apply_mask(full, mask)
-
-
-def _mixed_draw(
-    weights: Tensor, kernels: tuple[Categorical, ...], key: Key, temperature: float, hard: bool
+def _predictions(
+    told: Parametrization, part: Process, raw: Tensor, value: Tensor, clock: Tensor
 ) -> Tensor:
-    """Relaxed draws of the kernels of all classes with one noise, weighted; ``[b, ..., K]``."""
-    first = kernels[0]
-    noise, free = first.gumbel_noise(key), _free_weights(weights, first).unsqueeze(-1).unbind(-2)
-    drawn = [
-        w * kernel.relax(noise, temperature, hard, stay=k)
-        for k, (w, kernel) in enumerate(zip(free, kernels, strict=True))
-    ]
-    return first.place_weights(torch.stack(drawn).sum(0))
+    """Clean data ``[k b, ..., K]`` predicted by one answer of the network at several classes."""
+    b = len(raw)
+    if not isinstance(told, Subs):
+        return told.to_x0(part, _times(raw, len(value) // b), value, clock)
+    masked = told.to_x0(part, raw, value[-b:], clock)
+    if len(value) == b:
+        return masked
+    visible = _times(raw.detach(), len(value) // b - 1)
+    return torch.cat([told.carried(visible, value[:-b]), masked])
 
 
-def _free_weights(weights: Tensor, kernel: Categorical) -> Tensor:
-    """Weights ``[b, ..., K]`` at the free coordinates of a kernel's values, ``[b, size, K]``."""
-    flat = kernel.space.gather(weights)
-    return flat.reshape(len(flat), kernel.noise_size, weights.shape[-1])
+def _each_class(x: Tensor, classes: Iterable[int], space: Space, mask: Tensor | None) -> Tensor:
+    """One class after the other at every real place, ``[k b, ...]``."""
+    one = torch.ones_like(x)
+    one = space.scatter(space.gather(one), one.shape)
+    one = one if mask is None else space.apply_mask(one, mask)
+    return torch.cat([one * k for k in classes])
+
+
+def _times(x: Tensor, many: int) -> Tensor:
+    """The batch, ``many`` times."""
+    return x if many == 1 else x.repeat(many, *(1,) * (x.ndim - 1))
+
+
+def _free_weights(weights: Tensor, space: Space) -> Tensor:
+    """Weights ``[b, ..., K]`` at the free coordinates, ``[b, size, K]``."""
+    size = space.size(weights.shape[:-1])
+    return space.gather(weights).reshape(len(weights), size, weights.shape[-1])

@@ -46,6 +46,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphdiff.core.categorical import Absorbing
 from graphdiff.core.errors import ConfigError, RewardError
+from graphdiff.core.kernel import Categorical
 from graphdiff.core.program import Carry
 from graphdiff.core.rng import Key
 from graphdiff.core.soft import SoftStep, harden, soften, step_at
@@ -217,7 +218,9 @@ class _Chain:
     def divergence(self, step: SoftStep, i: int, carry: Mapping[str, Carry]) -> Tensor:
         """Of a differentiable step from that of the reference, ``[b]``."""
         tuned = self.tuned
-        theirs = step_at(tuned.sampler, tuned.reference, step.state, i, carry, self.seed, like=step)
+        theirs = step_at(
+            tuned.sampler, tuned.reference, step.state, i, carry, self.seed, draws=False
+        )
         if self.kl == "path":
             return step.kl(theirs)
         return _released(tuned, step, theirs, i)
@@ -232,11 +235,10 @@ class _Chain:
 
             def go(values: dict[str, Tensor], i: int = i, here: State = here) -> Tensor:
                 state = State(values, here.masks, here.ids)
-                mine = step_at(tuned.sampler, tuned.denoiser, state, i, seed=self.seed)
+                sampler, seed = tuned.sampler, self.seed
+                mine = step_at(sampler, tuned.denoiser, state, i, seed=seed, draws=False)
                 with torch.no_grad():
-                    theirs = step_at(
-                        tuned.sampler, tuned.reference, state, i, seed=self.seed, like=mine
-                    )
+                    theirs = step_at(sampler, tuned.reference, state, i, seed=seed, draws=False)
                 return mine.kl(theirs)
 
             total = total + _kept_or_not(go, dict(here.values), True)
@@ -293,11 +295,11 @@ def _released(tuned: Tuned, step: SoftStep, theirs: SoftStep, i: int) -> Tensor:
     for name, part in tuned.sampler.process.parts.items():
         assert isinstance(part, Absorbing)
         w, space = step.state[name], part.space
-        mine, other = step.clean[name], theirs.clean[name]
-        assert isinstance(mine, tuple)
-        assert isinstance(other, tuple)
-        log_p = log_probabilities(mine[-1].logits[..., :-1])
-        log_q = log_probabilities(other[-1].logits[..., :-1])
+        mine, other, b = step.clean[name], theirs.clean[name], len(w)
+        assert isinstance(mine, Categorical)
+        assert isinstance(other, Categorical)
+        log_p = log_probabilities(mine.logits[-b:, ..., :-1])  # where the token is masked
+        log_q = log_probabilities(other.logits[-b:, ..., :-1])
         p, q = log_p.exp(), log_q.exp()
         term = q - p + p * (log_p - log_q)
         # A token that is visible for certain is copied by both networks.

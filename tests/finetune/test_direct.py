@@ -111,10 +111,12 @@ def test_longer_chains_keep_its_direction_and_size() -> None:
 def test_one_softmax_over_moving_and_staying_does_not(monkeypatch: Any) -> None:
     problem = disturbed(6)
     want, _ = enumerated(problem)
-    kept = Categorical.relax
-    monkeypatch.setattr(
-        Categorical, "relax", lambda self, u, t, hard=True, stay=None: kept(self, u, t, hard)
-    )
+
+    def one(self: Categorical, noise: Tensor, temperature: float, hard: bool = True) -> Tensor:
+        same = noise.repeat(4, 1, 1)
+        return self.relax(same, temperature, hard).unflatten(0, (4, -1))
+
+    monkeypatch.setattr(Categorical, "moves", one)
     found = -measured(problem, WHOLE, "policy", 4).mean(0)
     assert float(found.norm() / want.norm()) > 2
 
@@ -126,17 +128,19 @@ def test_the_chain_is_that_of_the_sampler() -> None:
     every = State({"x": made.exact.states}, {}, torch.arange(64))
     soft = step_at(made.sampler, problem.denoiser, soften(made.product, every), 1)
     plain = kernels_at(made.sampler, problem.denoiser, every, 1)["x"].mean
-    mixed = sum(
-        w.unsqueeze(-1) * kernel.mean
-        for w, kernel in zip(soft.state["x"].unbind(-1), soft.parts["x"], strict=True)
-    )
+    each = soft.parts["x"].mean.unflatten(0, (4, 64))  # given each class
+    mixed = (soft.state["x"].movedim(-1, 0).unsqueeze(-1) * each).sum(0)
     torch.testing.assert_close(mixed, plain, atol=1e-6, rtol=1e-5)
     # So is the divergence, at every string: visible tokens add nothing.
     theirs = step_at(made.sampler, problem.reference, soft.state, 1)
+    few = step_at(made.sampler, problem.denoiser, soft.state, 1, draws=False)
+    assert len(few.parts["x"].mean) == 64  # given the mask
     kernels = [
         kernels_at(made.sampler, d, every, 1)["x"] for d in (problem.denoiser, problem.reference)
     ]
-    torch.testing.assert_close(soft.kl(theirs), kernels[0].kl(kernels[1]), atol=1e-5, rtol=1e-4)
+    for mine in (soft, few):
+        want = kernels[0].kl(kernels[1])
+        torch.testing.assert_close(mine.kl(theirs), want, atol=1e-5, rtol=1e-4)
     n = 4000
     rows = made.exact.states[-1:].expand(n, 3)  # all masked
     state = soften(made.product, State({"x": rows}, {}, torch.arange(n)))
@@ -291,11 +295,12 @@ def test_continuous_values_reach_the_closed_form() -> None:
 
 def test_symmetric_states_stay_symmetric() -> None:
     """Weights of node pairs: one draw for both halves, class 0 on the diagonal and at padding."""
-    logits = torch.randn(2, 4, 4, 3, generator=torch.Generator().manual_seed(0))
-    mask = torch.tensor([[True] * 4, [True] * 3 + [False]])
-    kernel = Categorical(logits, Symmetric(), mask)
-    noise = kernel.gumbel_noise(Key(0, torch.arange(2)))
-    drawn = kernel.place_weights(kernel.relax(noise, 0.0, stay=0))
+    logits = torch.randn(6, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True] * 4, [True] * 3 + [False]]).repeat(3, 1)
+    every = Categorical(logits, Symmetric(), mask)  # given each of three classes
+    kernel = every.rows(slice(0, 2))
+    moved = every.moves(kernel.gumbel_noise(Key(0, torch.arange(2))), 0.0)
+    drawn = kernel.place_weights(moved[0])
     torch.testing.assert_close(drawn, drawn.transpose(1, 2))
     assert bool((drawn.sum(-1) == 1).all())
     assert bool((drawn[:, range(4), range(4), 0] == 1).all())
