@@ -43,13 +43,14 @@ def test_a_tuning_holds_the_steps_it_differentiates(suite: Any, method: str) -> 
     model = graphdiff.load("mdlm-yeast-promoter")
     held = {
         (t, k): suite.held(model, suite.direct(method, t, k), 2)
-        for t, k in ((16, 1), (16, 2), (16, 4), (8, 4))
+        for t, k in ((16, 2), (16, 3), (16, 5), (8, 5))
     }
-    assert held[8, 4] == held[16, 4]
-    # The first differentiated step starts from a state without a gradient: one step is no measure.
-    two, four = held[16, 2] - held[16, 1], held[16, 4] - held[16, 2]
-    assert four == 2 * two
-    assert two > 0.5 * held[16, 1]
+    assert held[8, 5] == held[16, 5]
+    # The first differentiated step starts from a state without a gradient, and the last one leaves
+    # no choice to stay: only the steps between are alike.
+    one, two = held[16, 3] - held[16, 2], held[16, 5] - held[16, 3]
+    assert two == 2 * one
+    assert one > 0.25 * held[16, 2]
     grown = {
         again: suite.peak(model, suite.direct(method, 8, 4, again), 2)
         - suite.peak(model, suite.direct(method, 8, 2, again), 2)
