@@ -52,6 +52,13 @@ TUNED: Mapping[str, dict[str, Any]] = {
     "drakes": {"method": "drakes", "truncate": 8, "picked": 6},
     "ddpo": {"method": "ddpo", "picked": 8},
     "wdce": {"method": "wdce", "repeats": 8, "baseline": 0.9},
+    "wdce, longer": {
+        "method": "wdce",
+        "repeats": 8,
+        "baseline": 0.9,
+        "iterations": 300,
+        "lr": 1e-3,
+    },
     "smc": {"method": "smc", "group": 32, "repeats": 4},
 }
 SHOWN = ("predicted", "fitness", "diversity", "novelty", "unique")
@@ -70,6 +77,10 @@ class Level:
     name: str
     quick: bool
     folder: Path
+
+    def place(self, tuned: str) -> Path:
+        """Folder of a tuning."""
+        return self.folder / f"tuned-{self.name}-{tuned}".replace(", ", "-")
 
     @cached_property
     def given(self) -> Any:
@@ -175,6 +186,7 @@ def _rows(level: Level, folder: Path, n: int, few: int) -> list[dict[str, Any]]:
         makers[name] = lambda name=name, guide=guide: level.row(name, level.base, guide, few, 0.0)
     for name, settings in TUNED.items():
         makers[name] = lambda name=name, s=settings: _tuned(level, name, s, n)
+    makers["wdce, svdd x8"] = lambda: _both(level, "wdce", "svdd x8", few)
     return [kept(folder, f"{level.name}-{name}", make) for name, make in makers.items()]
 
 
@@ -192,18 +204,31 @@ def _tuned(level: Level, name: str, settings: Mapping[str, Any], n: int) -> dict
     from graphdiff.finetune.task import tuning
     from graphdiff.train import TrainConfig, Trainer
 
-    config = TuneConfig(**{"alpha": ALPHA, "steps": STEPS, **settings})
+    how = {"iterations": 100, "lr": 5e-4}
+    how |= {key: settings[key] for key in how if key in settings}
+    own = {key: value for key, value in settings.items() if key not in how}
+    config = TuneConfig(**{"alpha": ALPHA, "steps": STEPS, **own})
     train = TrainConfig(
-        steps=2 if level.quick else 100, batch_size=64, lr=5e-4, lr_schedule="cosine",
+        steps=2 if level.quick else how["iterations"], batch_size=64, lr=how["lr"],
+        lr_schedule="cosine",
         lr_final=0.05, warmup_steps=5, clip=1.0, ema=0.9, max_loss_factor=None, log_every=10,
         checkpoint_every=50,
     )  # fmt: skip
     task, data = tuning(level.base, level.reward, config, train)
-    place = level.folder / f"tuned-{level.name}-{name}"
+    place = level.place(name)
     trainer, began = Trainer(task, train, place, data), time.process_time()
     trainer.run()
     spent = time.process_time() - began
     return level.row(name, graphdiff.load(place), None, n, spent)
+
+
+def _both(level: Level, tuned: str, guided: str, few: int) -> dict[str, Any]:
+    """Guidance of a model that was tuned already: the two compose."""
+    import graphdiff
+    from graphdiff.guide import Guide
+
+    guide = Guide(level.reward, **GUIDED[guided])
+    return level.row(f"{tuned}, {guided}", graphdiff.load(level.place(tuned)), guide, few, 0.0)
 
 
 def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
