@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["git", "kept", "means", "plain", "show_row", "work_folder"]
+__all__ = ["git", "kept", "means", "plain", "show_row", "tuned", "work_folder"]
 
 T = {2: 12.706, 3: 4.303}  # 97.5 % quantiles of Student's t for 2 and 3 seeds
 
@@ -30,10 +31,13 @@ def git(*words: str) -> str | None:
 
 
 def work_folder(suite: str) -> Path:
-    """Where a suite keeps trainings and rows: ``GRAPHDIFF_BENCH_WORK``, or the user's cache."""
+    """Where a suite keeps trainings and rows, in ``GRAPHDIFF_BENCH_WORK`` or the user's cache.
+
+    A folder for each suite: several have rows of the same name.
+    """
     from graphdiff.data.sources import cache_folder
 
-    folder = Path(os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / suite))
+    folder = Path(os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench")) / suite
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -52,6 +56,30 @@ def kept(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[st
         fresh.replace(path)
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return found
+
+
+def tuned(
+    model: Any, reward: Any, config: Mapping[str, Any], train: Mapping[str, Any], place: Path
+) -> tuple[Any, float]:
+    """A model tuned as ``graphdiff finetune`` does, and the CPU seconds of the tuning.
+
+    Args:
+        model: The base model.
+        reward: What it is tuned towards.
+        config: Fields of ``TuneConfig``.
+        train: Fields of ``TrainConfig``.
+        place: Where it is written; a tuning that is there already takes no time.
+    """
+    import graphdiff
+    from graphdiff.finetune.config import TuneConfig
+    from graphdiff.finetune.task import tuning
+    from graphdiff.train import TrainConfig, Trainer
+
+    how = TrainConfig(**{"max_loss_factor": None, "log_every": 10, **train})
+    task, data = tuning(model, reward, TuneConfig(**config), how)
+    trainer, began = Trainer(task, how, place, data), time.process_time()
+    trainer.run()
+    return graphdiff.load(place), time.process_time() - began
 
 
 def means(each: Sequence[Mapping[str, float]], shown: Sequence[str]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _kept import kept, means, plain, show_row, work_folder
+from _kept import kept, means, plain, show_row, tuned, work_folder
 
 TITLE = "Guidance and fine-tuning of yeast promoters, judged by an oracle of other families"
 MODEL, TUNING, JUDGE = "mdlm-yeast-promoter", "regressor-yeast-a", "regressor-yeast-b"
@@ -250,29 +250,20 @@ def _guide(lab: Lab, settings: dict[str, Any]) -> Any:
 
 
 def _tuned(lab: Lab, name: str, settings: dict[str, Any], n: int) -> dict[str, Any]:
-    """Tune as ``graphdiff finetune`` does, then sample; once for every seed."""
-    import graphdiff
-    from graphdiff.finetune.config import TuneConfig
-    from graphdiff.finetune.task import tuning
-    from graphdiff.train import TrainConfig, Trainer
-
-    lr = settings.get("lr", TUNE_LR)
-    config = TuneConfig(
-        **{"alpha": TUNE_ALPHA, "steps": STEPS, **{k: v for k, v in settings.items() if k != "lr"}}
-    )
+    """Tuned, then sampled; once for every seed."""
+    own = {key: value for key, value in settings.items() if key != "lr"}
+    config = {"alpha": TUNE_ALPHA, "steps": STEPS, **own}
+    train = {
+        "steps": 2 if lab.quick else 60, "batch_size": 32, "lr": settings.get("lr", TUNE_LR),
+        "lr_schedule": "cosine", "lr_final": 0.05, "warmup_steps": 5, "clip": 1.0, "ema": 0.9,
+        "checkpoint_every": 40,
+    }  # fmt: skip
     models, spent = [], 0.0
     for seed in lab.seeds:
         place = lab.folder / f"tuned-{name.replace(' ', '-').replace(',', '')}-{seed}"
-        train = TrainConfig(
-            steps=2 if lab.quick else 60, batch_size=32, lr=lr, lr_schedule="cosine",
-            lr_final=0.05, warmup_steps=5, clip=1.0, ema=0.9, max_loss_factor=None,
-            checkpoint_every=40, log_every=10, seed=seed,
-        )  # fmt: skip
-        task, data = tuning(lab.base, lab.base.reward(REWARD), config, train)
-        trainer, began = Trainer(task, train, place, data), time.process_time()
-        trainer.run()
-        spent += time.process_time() - began
-        models.append(graphdiff.load(place))
+        found = tuned(lab.base, lab.base.reward(REWARD), config, {**train, "seed": seed}, place)
+        models.append(found[0])
+        spent += found[1]
     return {**lab.row(name, models, n), "tune_cpu": round(spent / len(models), 1)}
 
 

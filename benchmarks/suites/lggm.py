@@ -40,12 +40,11 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     The work folder is ``GRAPHDIFF_BENCH_WORK``, or a folder of the user cache; ``quick`` trains for
     four steps in ``out``.
     """
+    from _kept import work_folder
     from _lggm_lab import Lab, Plan
     from _lggm_prompts import PromptPlan
 
-    from graphdiff.data.sources import cache_folder
-
-    work = Path(os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench" / "lggm"))
+    work = work_folder("lggm")
     plan, prompts = Plan(), PromptPlan()
     if quick:
         changes = ("train.steps=4", "sample.steps=2")

@@ -30,7 +30,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _kept import kept, means, plain, show_row, work_folder
+from _kept import kept, means, plain, show_row, tuned, work_folder
 
 TITLE = "AAV capsids by a limited predictor, judged by a held-out oracle (GGS)"
 LEVELS = ("medium", "hard")
@@ -78,9 +78,9 @@ class Level:
     quick: bool
     folder: Path
 
-    def place(self, tuned: str) -> Path:
+    def place(self, name: str) -> Path:
         """Folder of a tuning."""
-        return self.folder / f"tuned-{self.name}-{tuned}".replace(", ", "-")
+        return self.folder / f"tuned-{self.name}-{name}".replace(", ", "-")
 
     @cached_property
     def given(self) -> Any:
@@ -199,36 +199,26 @@ def _given(level: Level, n: int) -> dict[str, Any]:
 
 
 def _tuned(level: Level, name: str, settings: Mapping[str, Any], n: int) -> dict[str, Any]:
-    import graphdiff
-    from graphdiff.finetune.config import TuneConfig
-    from graphdiff.finetune.task import tuning
-    from graphdiff.train import TrainConfig, Trainer
-
     how = {"iterations": 100, "lr": 5e-4}
     how |= {key: settings[key] for key in how if key in settings}
     own = {key: value for key, value in settings.items() if key not in how}
-    config = TuneConfig(**{"alpha": ALPHA, "steps": STEPS, **own})
-    train = TrainConfig(
-        steps=2 if level.quick else how["iterations"], batch_size=64, lr=how["lr"],
-        lr_schedule="cosine",
-        lr_final=0.05, warmup_steps=5, clip=1.0, ema=0.9, max_loss_factor=None, log_every=10,
-        checkpoint_every=50,
-    )  # fmt: skip
-    task, data = tuning(level.base, level.reward, config, train)
-    place = level.place(name)
-    trainer, began = Trainer(task, train, place, data), time.process_time()
-    trainer.run()
-    spent = time.process_time() - began
-    return level.row(name, graphdiff.load(place), None, n, spent)
+    train = {
+        "steps": 2 if level.quick else how["iterations"], "batch_size": 64, "lr": how["lr"],
+        "lr_schedule": "cosine", "lr_final": 0.05, "warmup_steps": 5, "clip": 1.0, "ema": 0.9,
+        "checkpoint_every": 50,
+    }  # fmt: skip
+    config = {"alpha": ALPHA, "steps": STEPS, **own}
+    model, spent = tuned(level.base, level.reward, config, train, level.place(name))
+    return level.row(name, model, None, n, spent)
 
 
-def _both(level: Level, tuned: str, guided: str, few: int) -> dict[str, Any]:
+def _both(level: Level, name: str, guided: str, few: int) -> dict[str, Any]:
     """Guidance of a model that was tuned already: the two compose."""
     import graphdiff
     from graphdiff.guide import Guide
 
     guide = Guide(level.reward, **GUIDED[guided])
-    return level.row(f"{tuned}, {guided}", graphdiff.load(level.place(tuned)), guide, few, 0.0)
+    return level.row(f"{name}, {guided}", graphdiff.load(level.place(name)), guide, few, 0.0)
 
 
 def _checks(rows: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
