@@ -30,7 +30,7 @@ def finetune(
         typer.Option(help="NAME>=BOUND or NAME<=BOUND on the mean of a score; repeatable."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="wdce, ddpo, grpo, sepo, smc, sdpo, vidd, rwr, drakes, draft …")
+        str, typer.Option(help="wdce, ddpo, grpo, sepo, smc, replay, sdpo, vidd, rwr, drakes …")
     ] = "wdce",
     settings: Annotated[
         list[str] | None,

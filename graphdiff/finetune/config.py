@@ -10,7 +10,7 @@ from graphdiff.core.errors import ConfigError
 __all__ = ["DIRECT", "METHODS", "POLICY", "WEIGHTED", "TuneConfig"]
 
 POLICY = ("ddpo", "grpo")
-WEIGHTED = ("wdce", "rwr", "smc")
+WEIGHTED = ("wdce", "rwr", "smc", "replay")
 DIRECT = ("draft", "draft-lv", "alignprop", "refl", "drakes")
 METHODS = (*POLICY, "sepo", *WEIGHTED, "sdpo", "vidd", *DIRECT, "adjoint")
 
@@ -22,9 +22,9 @@ class TuneConfig:
     Attributes:
         method: ``"ddpo"`` or ``"grpo"`` (:mod:`graphdiff.finetune.policy`), ``"sepo"``
             (:mod:`graphdiff.finetune.sepo`), ``"wdce"``, ``"rwr"`` or ``"smc"``
-            (:mod:`graphdiff.finetune.weighted`), ``"sdpo"`` or ``"vidd"``
-            (:mod:`graphdiff.finetune.stepwise`); with a differentiable reward
-            ``"draft"``, ``"draft-lv"``, ``"alignprop"``, ``"refl"`` or ``"drakes"``
+            (:mod:`graphdiff.finetune.weighted`), ``"replay"`` (:mod:`graphdiff.finetune.replay`),
+            ``"sdpo"`` or ``"vidd"`` (:mod:`graphdiff.finetune.stepwise`); with a differentiable
+            reward ``"draft"``, ``"draft-lv"``, ``"alignprop"``, ``"refl"`` or ``"drakes"``
             (:mod:`graphdiff.finetune.direct`), and ``"adjoint"``
             (:mod:`graphdiff.finetune.adjoint`) for models of continuous values.
         alpha: Temperature; the smaller, the further from the base model.
@@ -38,6 +38,11 @@ class TuneConfig:
             last step for ``"draft-lv"``, and of a clean sample that judges a state for ``"vidd"``.
         baseline: What is taken from the weights of ``"wdce"``, whose mean is 1: less noise, the
             same optimum; 0 is the published method.
+        memory: Different samples that ``"replay"`` keeps; the lowest rewards go first.
+        refresh: One in so many samples of a batch is drawn anew by ``"replay"``, the whole batch
+            is replayed.
+        effective: Effective number of different samples that ``"replay"`` trains on at least;
+            the temperature is raised above ``alpha`` until it has them. 0 keeps ``alpha``.
         truncate: Last steps that a direct method differentiates; 0 for all.
         temperature: Of the relaxed draws of classes in a direct method; 0 takes the gradient of the
             probabilities (:mod:`graphdiff.core.soft`), published values are 0.5 and 1.
@@ -70,6 +75,7 @@ class TuneConfig:
         "wdce",
         "rwr",
         "smc",
+        "replay",
         "sdpo",
         "vidd",
         "draft",
@@ -85,6 +91,9 @@ class TuneConfig:
     group: int = 8
     repeats: int = 4
     baseline: float = 0.0
+    memory: int = 50_000
+    refresh: int = 4
+    effective: int = 1000
     truncate: int = 8
     temperature: float = 0.0
     kl: Literal["path", "drakes-release", "none"] | None = None
@@ -108,6 +117,10 @@ class TuneConfig:
         self._require("baseline", 0 <= self.baseline <= 1, "between 0 and 1")
         only = self.baseline == 0 or self.method == "wdce"
         self._require("baseline", only, "0: only the weights of wdce are equal at its optimum")
+        self._require("memory", self.memory >= 1, "at least 1")
+        self._require("refresh", self.refresh >= 1, "at least 1")
+        room = 0 <= self.effective <= self.memory
+        self._require("effective", room, f"between 0 and tune.memory ({self.memory})")
         self._require("truncate", self.truncate >= 0, "0 (all), or at least 1")
         self._require("temperature", self.temperature >= 0, "at least 0")
         self._require("min_distinct", 0 <= self.min_distinct <= 1, "between 0 and 1")
@@ -134,7 +147,7 @@ class TuneConfig:
     @property
     def measures_distance(self) -> bool:
         """Whether the divergence of the present model's chains from the base model's is known."""
-        return self.path_kl or self.method in ("sepo", "wdce", "rwr", "vidd")
+        return self.path_kl or self.method in ("sepo", "wdce", "rwr", "replay", "vidd")
 
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:

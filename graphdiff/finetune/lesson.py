@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from graphdiff.finetune.adjoint import adjoint_losses
 from graphdiff.finetune.config import DIRECT, POLICY
 from graphdiff.finetune.direct import direct_losses
 from graphdiff.finetune.policy import policy_losses
+from graphdiff.finetune.replay import Memory, replay_losses
 from graphdiff.finetune.rollout import Rollout, Tuned, roll
 from graphdiff.finetune.sepo import sepo_losses
 from graphdiff.finetune.stepwise import sdpo_losses, vidd_losses
@@ -29,10 +30,11 @@ class Lesson:
 
     Attributes:
         losses: Losses ``[b]`` by name.
-        rewards: Rewards ``[b]``, finite.
-        ends: Finished samples.
+        rewards: Rewards of the samples that were drawn, finite.
+        ends: These samples.
         weights: Weights ``[b]`` that make them samples of the law that is learnt; None if they are.
         rollout: The chains, if they are those of the present model and were kept.
+        notes: What else to log, scalars.
     """
 
     losses: dict[str, Tensor]
@@ -40,10 +42,17 @@ class Lesson:
     ends: State
     weights: Tensor | None = None
     rollout: Rollout | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
 
 
 def learn(
-    base: Task, tuned: Tuned, template: State, reward: RewardFunction, seed: int, key: Key
+    base: Task,
+    tuned: Tuned,
+    template: State,
+    reward: RewardFunction,
+    seed: int,
+    key: Key,
+    memory: Memory | None = None,
 ) -> Lesson:
     """Draw a batch, judge it, and say what is to be learnt from it.
 
@@ -54,6 +63,7 @@ def learn(
         reward: Of finished samples.
         seed: Of the chains.
         key: Noise of what is not the chains'.
+        memory: What was found so far, for ``"replay"``.
     """
     method = tuned.config.method
     if method in DIRECT:
@@ -62,6 +72,11 @@ def learn(
         return Lesson(*adjoint_losses(tuned, template, reward, seed, key))
     if method == "smc":
         return Lesson(*smc_losses(base, tuned, template, reward, seed, key))
+    if method == "replay":
+        assert memory is not None
+        told = (base, tuned, memory, template, reward, seed, key)
+        found, rollout, notes = replay_losses(*told)
+        return Lesson(found, rollout.rewards, rollout.final, None, rollout, notes)
     if method == "sdpo":
         found, rollout = sdpo_losses(tuned, template, reward, seed, key)
         # Samples of the base model, weighted to be those of the target.

@@ -30,6 +30,7 @@ from graphdiff.finetune.config import DIRECT, POLICY, WEIGHTED, TuneConfig
 from graphdiff.finetune.constraint import Constraint, Lagrangian
 from graphdiff.finetune.direct import require_differentiable
 from graphdiff.finetune.lesson import Lesson, learn
+from graphdiff.finetune.replay import Memory
 from graphdiff.finetune.rollout import Tuned, replayable, worst_for_none
 from graphdiff.finetune.sepo import levels
 from graphdiff.finetune.watch import (
@@ -88,6 +89,7 @@ class TuneTask(Task):
         config: How it is tuned.
         seen: What training examples are known by, if novelty is logged.
         seed: Of the first factors of low-rank changes.
+        found: Samples that are replayed, for ``"replay"``.
     """
 
     base: Task
@@ -96,6 +98,7 @@ class TuneTask(Task):
     config: TuneConfig
     seen: frozenset[Hashable] | None = None
     seed: int = 0
+    found: Memory | None = None
     title: ClassVar[str] = "reward fine-tuning"
 
     @property
@@ -168,7 +171,7 @@ class TuneTask(Task):
         denoiser.eval()
         tuned = Tuned(self.config, self._chain(), denoiser, self.reference.to(clean.device))
         seed = (key.seed * 0x9E3779B97F4A7C15 + (key.step + 1) * 0xBF58476D1CE4E5B9) % (1 << 62)
-        lesson = learn(self.base, tuned, clean, self.reward, seed, key)
+        lesson = learn(self.base, tuned, clean, self.reward, seed, key, self.found)
         some = next(iter(lesson.losses.values()))
         notes = self._report(tuned, lesson, key)
         shown = {name: note.to(some).expand(len(some)) for name, note in notes.items()}
@@ -177,7 +180,7 @@ class TuneTask(Task):
     def _report(self, tuned: Tuned, lesson: Lesson, key: Key) -> dict[str, Tensor]:
         """What to log of a batch, scalars or ``[b]``; constraints move their multipliers."""
         config, process, ends = self.config, tuned.sampler.process, lesson.ends
-        notes = diversity(process, ends)
+        notes = {**diversity(process, ends), **lesson.notes}
         if config.path_kl:
             notes["distance"] = lesson.losses["kl"].detach().mean() / config.alpha
         elif lesson.rollout is not None:
@@ -192,14 +195,19 @@ class TuneTask(Task):
             with torch.no_grad():
                 rewards = worst_for_none(rewards_of(self.reward.reward, judged))
                 notes.update(self.reward.ascend(judged, lesson.weights))
-        return {"reward": -rewards, **notes}
+        whole = len(rewards) == len(next(iter(lesson.losses.values())))
+        return {"reward": -rewards if whole else -rewards.mean(), **notes}
 
     def training_state(self) -> dict[str, Any]:
-        """The multipliers of constraints, if there are any."""
+        """The multipliers of constraints, or the samples that are replayed, if there are any."""
+        if self.found is not None:
+            return self.found.state()
         return self.reward.state() if isinstance(self.reward, Lagrangian) else {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with the multipliers of a checkpoint."""
+        """Go on with the multipliers, or the samples, of a checkpoint."""
+        if self.found is not None:
+            self.found.load(state)
         if isinstance(self.reward, Lagrangian):
             self.reward.load(state)
 
@@ -293,12 +301,18 @@ def tuning(
             f"train.batch_size is {train.batch_size}, expected a multiple of tune.group "
             f"({config.group})"
         )
+    if config.method == "replay" and constraints:
+        raise ConfigError(
+            "tune.method 'replay' keeps rewards, which constraints would change from step to step; "
+            "put the score into the reward with a weight, or choose another method"
+        )
     reference = model.task.build()
     reference.load_state_dict(model.denoiser.state_dict())
     reference.eval().requires_grad_(False)
     target = Lagrangian(reward, constraints, config.dual_lr) if constraints else reward
     seen = training_keys(model.task, model.task.data()) if config.novelty else None
-    task = TuneTask(model.task, reference, target, config, seen, train.seed)
+    found = Memory(config.memory) if config.method == "replay" else None
+    task = TuneTask(model.task, reference, target, config, seen, train.seed, found)
     chain = task._chain()
     if config.method == "sepo":
         levels(chain)

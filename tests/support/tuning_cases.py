@@ -17,6 +17,7 @@ from graphdiff.finetune.config import DIRECT, TuneConfig
 from graphdiff.finetune.constraint import Lagrangian
 from graphdiff.finetune.lesson import learn
 from graphdiff.finetune.policy import policy_losses
+from graphdiff.finetune.replay import Memory
 from graphdiff.finetune.rollout import Rollout, Tuned, kernels_at, roll
 
 ALPHA = 0.8
@@ -46,6 +47,7 @@ class Problem:
     def __init__(self, steps: int = 20) -> None:
         self.made = case(steps=steps)
         self.reward: Any = None  # that of the case
+        self.memory = Memory(64)
         self.denoiser, self.reference = self._network(), self._network()
         self.reference.requires_grad_(False)
 
@@ -109,6 +111,14 @@ class Problem:
         noisy = self.made.product.corrupt(clean, t, key)
         return self.made.product.loss(denoiser(noisy, t), clean, noisy, t)
 
+    def decode(self, state: State) -> tuple[list[str], None]:
+        """Strings of the three tokens."""
+        return ["".join(map(str, row)) for row in state["x"].tolist()], None
+
+    def item_key(self, item: str) -> str:
+        """The string."""
+        return item
+
     def tune(self, config: TuneConfig, iterations: int, batch: int = 256, lr: float = 0.05) -> None:
         optimizer = torch.optim.Adam(self.denoiser.parameters(), lr)
         for k in range(iterations):
@@ -125,7 +135,8 @@ class Problem:
         direct = config.method in DIRECT
         reward = self.reward or (Differentiable(self.made) if direct else self.made.reward)
         template, key, tuned = self.made.template(ids), Key(1, ids, step=k), self.tuned(config)
-        lesson = learn(self, tuned, template, reward, k, key)  # type: ignore[arg-type]
+        told = (template, reward, k, key, self.memory)
+        lesson = learn(self, tuned, *told)  # type: ignore[arg-type]
         if isinstance(reward, Lagrangian):
             ends = soften(self.made.product, lesson.ends) if direct else lesson.ends
             reward.ascend(ends, lesson.weights)
