@@ -1,0 +1,1 @@
+"""DiffusionNAG: neural architectures as directed graphs, designed under a predictor's guidance."""
