@@ -64,10 +64,11 @@ TUNED: Mapping[str, dict[str, Any]] = {
     },
     "smc": {"method": "smc", "group": 32, "repeats": 4},
 }
-# What is optimised besides the rough predictor: guidance of the base model, a tuning, and both.
-# Chosen on `hard` with seed 0.
-SMOOTHER = ("smooth", "mean")
-SMOOTHED = ("svdd x8", "wdce", "wdce, svdd x8")
+# What is optimised besides the rough predictor, and how; chosen on `hard` with seed 0.
+SMOOTHED: Mapping[str, tuple[str, ...]] = {
+    "smooth": ("svdd x8",),
+    "mean": ("svdd x8", "wdce", "wdce, svdd x8"),
+}
 SHOWN = ("predicted", "fitness", "diversity", "novelty", "unique")
 
 
@@ -209,8 +210,8 @@ def _rows(level: Level, folder: Path, n: int, few: int) -> list[dict[str, Any]]:
         "given": lambda: _given(level, n),
         "pretrained": lambda: level.row("pretrained", level.base, None, n, 0.0),
     }
-    for kind in ("rough", *SMOOTHER):
-        for name in (*GUIDED, *TUNED, "wdce, svdd x8") if kind == "rough" else SMOOTHED:
+    for kind, names in {"rough": (*GUIDED, *TUNED, "wdce, svdd x8"), **SMOOTHED}.items():
+        for name in names:
             whole = name if kind == "rough" else f"{kind}: {name}"
             makers[whole] = lambda *a, k=kind, m=name, w=whole: _row(level, m, k, w, n, few)
     rows = []
