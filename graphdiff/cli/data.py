@@ -28,9 +28,10 @@ def _root() -> None:
 def list_(as_json: Json = False) -> None:
     """Names, with what each holds."""
     from graphdiff.data import names
+    from graphdiff.data.registry import architecture_names
     from graphdiff.data.sources import card
 
-    cards = {name: card(name) for name in names()}
+    cards = {name: card(name) for name in (*names(), *architecture_names())}
     if as_json:
         emit(cards)
     else:
@@ -42,7 +43,11 @@ def list_(as_json: Json = False) -> None:
 def info(name: str, root: Root = None, as_json: Json = False) -> None:
     """Load a data set; print its size, splits, checksums and provenance."""
     from graphdiff.data import load
+    from graphdiff.data.registry import architecture_names
 
+    if name in architecture_names():
+        _architectures(name, root, as_json)
+        return
     with progress_bar(f"reading {name}", quiet=as_json):
         dataset = load(name, root)
     splits = {split: dataset.fingerprint(split) for split in dataset.splits}
@@ -63,6 +68,27 @@ def info(name: str, root: Root = None, as_json: Json = False) -> None:
         (f"split {k}", f"{v['n']} {kind}, sha256 {v['sha256'][:16]}") for k, v in splits.items()
     ]
     rows += [(k, " ".join(str(v).split())) for k, v in dataset.card.items() if k != "failures"]
+    table(rows, ("field", "value"), name)
+
+
+def _architectures(name: str, root: Path | None, as_json: bool) -> None:
+    """Size, metrics with their ranges, checksums and card of a table of architectures."""
+    from graphdiff.data.sources import card
+    from graphdiff.graph.nag.tables import load_meta, load_table
+
+    with progress_bar(f"reading {name}", quiet=as_json):
+        found: Any = load_meta(root) if name.endswith("meta") else load_table(name, root)
+    metrics = found.metrics
+    ranges = {k: [float(v.min()), float(v.max())] for k, v in metrics.items()}
+    about = card(name)
+    if as_json:
+        emit({"name": name, "architectures": len(found), "metrics": ranges,
+              "sha256": dict(found.sha256), "card": about})  # fmt: skip
+        return
+    rows = [("architectures", str(len(found)))]
+    rows += [(f"metric {k}", f"{low:g} to {high:g}") for k, (low, high) in ranges.items()]
+    rows += [(f"sha256 {k}", v[:16]) for k, v in found.sha256.items()]
+    rows += [(k, " ".join(str(v).split())) for k, v in about.items() if k not in ("files", "fetch")]
     table(rows, ("field", "value"), name)
 
 

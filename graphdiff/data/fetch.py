@@ -50,10 +50,11 @@ def fetch(name: str, root: str | Path | None = None, progress: Progress | None =
         DataError: If a download fails, a checksum differs, or a file cannot be written. Files that
             were complete stay; none is left half-written.
     """
-    from graphdiff.data.registry import names
+    from graphdiff.data.registry import architecture_names, names
 
-    if name not in names():
-        raise ArgumentError(f"unknown data set {name!r}: choose one of {', '.join(names())}")
+    known = (*names(), *architecture_names())
+    if name not in known:
+        raise ArgumentError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
     about = card(name)
     folder = cache_folder() / "data" if root is None else Path(root)
     if "package" in about:
@@ -169,11 +170,28 @@ def _tensors(data: bytes, entry: Mapping[str, Any], folder: Path) -> None:
     Graphs.from_lists([len(m) for m in matrices], edges).save(folder / entry["files"]["all"])
 
 
+def _column(data: bytes, entry: Mapping[str, Any], folder: Path) -> None:
+    """A list of numbers in a tensor file, as one more float32 array of an ``.npz`` file."""
+    import torch
+
+    values = torch.load(io.BytesIO(data), weights_only=True)
+    path = folder / entry["file"]
+    arrays: dict[str, Any] = {}
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    arrays[entry["column"]] = np.asarray(values, np.float32)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
 _READERS: dict[str, Callable[[bytes, Mapping[str, Any], Path], None]] = {
     "plain": _plain,
     "tar": _tar_to_gz,
     "networkx": _networkx,
     "tensors": _tensors,
+    "column": _column,
 }
 
 

@@ -1,7 +1,8 @@
 """Names of data sets and the loaders behind them; loaders are imported when first used.
 
 A data set holds graphs (:class:`graphdiff.data.Dataset`) or sequences
-(:class:`graphdiff.sequence.dataset.SequenceDataset`).
+(:class:`graphdiff.sequence.dataset.SequenceDataset`). Measured tables of neural architectures have
+cards and are fetched in the same way, but are read by :mod:`graphdiff.graph.nag.tables`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from graphdiff.core.errors import ArgumentError
 if TYPE_CHECKING:
     from graphdiff.sequence.dataset import SequenceDataset
 
-__all__ = ["load", "load_sequences", "names", "sequence_names"]
+__all__ = ["architecture_names", "load", "load_sequences", "names", "sequence_names"]
 
 _GENERIC = "graphdiff.data.generic:load_generic"
 _OWN = "graphdiff.data.own:load_own"
@@ -41,6 +42,7 @@ _SEQUENCES = {
     "aav": "graphdiff.sequence.datasets:load_aav",
 }
 _ALL = {**_LOADERS, **_SEQUENCES}
+_ARCHITECTURES = ("nasbench201", "nasbench201-meta", "nasbench-macro", "ofa-mobilenetv3")
 
 
 def names() -> tuple[str, ...]:
@@ -51,6 +53,11 @@ def names() -> tuple[str, ...]:
 def sequence_names() -> tuple[str, ...]:
     """Those of :func:`names` that hold sequences."""
     return tuple(_SEQUENCES)
+
+
+def architecture_names() -> tuple[str, ...]:
+    """Measured tables of neural architectures, see :mod:`graphdiff.graph.nag.tables`."""
+    return _ARCHITECTURES
 
 
 def _loader(name: str) -> str:
@@ -79,9 +86,15 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Any:
         (:class:`~graphdiff.sequence.dataset.SequenceDataset`), their splits, and the data card.
 
     Raises:
-        ArgumentError: If the name is unknown.
+        ArgumentError: If the name is unknown, or is that of a table of architectures.
         DataError: If files are missing, damaged, or have a wrong checksum.
     """
+    if name in _ARCHITECTURES:
+        call = "load_meta()" if name.endswith("meta") else f"load_table({name!r})"
+        raise ArgumentError(
+            f"{name!r} is a table of neural architectures, not a data set to train on: read it by "
+            f"graphdiff.graph.nag.tables.{call}"
+        )
     if name not in _ALL and not Path(name).expanduser().exists():
         raise ArgumentError(
             f"unknown data set {name!r}: it is no file or folder, and none of {', '.join(_ALL)}"
