@@ -5,13 +5,15 @@ published split; as in the package ``imagediff``, image ``i`` is a test image if
 ``sha256(str(i))`` is a multiple of 5. Of the others, those whose byte is 1 more than a multiple of
 5 are for validation: a search looks at ``valid``, and what it found is reported on ``test``.
 
-A network of four channels with one cell in each of three stages trains in a few seconds on one
-core; accuracies of one cell vary by about a point with the seed of the weights.
+By default the network is one cell of eight channels and no reduction block, so that nothing but
+the cell sees more than a 3 x 3 patch: cells then differ by tens of points, where with reduction
+blocks even an identity reaches 99 %. It trains in about half a second on one core.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -58,7 +60,8 @@ def digits_accuracy(
     seed: int = 0,
     epochs: int = 8,
     *,
-    channels: int = 4,
+    channels: int = 8,
+    cells: Sequence[int] = (1,),
     part: str = "valid",
 ) -> float:
     """Trains the network of a cell on the digits; its accuracy in % on another part of them.
@@ -70,7 +73,8 @@ def digits_accuracy(
         arch: One cell.
         seed: Of weights and order.
         epochs: Passes over the 1,000-odd training images.
-        channels: Channels of the first of three stages.
+        channels: Channels of the first stage.
+        cells: Cells of each stage.
         part: ``valid``, or ``test`` for what is reported in the end.
 
     Raises:
@@ -80,6 +84,6 @@ def digits_accuracy(
     images, labels = digits("train")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = CellNetwork(space, arch, channels=channels)
+        network = CellNetwork(space, arch, channels=channels, cells=cells)
     train_cell(network, images, labels, epochs=epochs, seed=seed)
     return accuracy(network, held_images, held_labels)
