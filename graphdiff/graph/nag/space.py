@@ -18,13 +18,15 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["Architectures", "SearchSpace", "chain"]
 
@@ -82,7 +84,6 @@ class SearchSpace:
         wiring: Fixed wires ``[n, n]``, or None where edges are searched as well.
         blank: Type that means "no node here", if there is one; a continuous encoding shows it as
             zeros.
-        targets: What is known of architectures, higher is better unless a search says otherwise.
     """
 
     name: ClassVar[str]
@@ -101,11 +102,11 @@ class SearchSpace:
     def valid(self, archs: Architectures) -> Bool:
         """Which are members of the space, ``[m]``."""
         allowed = self._allowed[np.arange(self.nodes), np.maximum(archs.ops, 0)]
-        good = (allowed & (archs.ops >= 0)).all(1)
+        good: Bool = np.all(allowed & (archs.ops >= 0), axis=1)
         upper = np.triu(np.ones((self.nodes, self.nodes), bool), 1)
-        good &= ~(archs.wires & ~upper).any((1, 2))
+        good &= ~np.any(archs.wires & ~upper, axis=(1, 2))
         if self.wiring is not None:
-            good &= (archs.wires == self.wiring).all((1, 2))
+            good &= np.all(archs.wires == self.wiring, axis=(1, 2))
         good[good] &= self.rules(archs[good])
         return good
 
@@ -211,15 +212,18 @@ class SearchSpace:
         edges = () if self.wiring is not None else arch.wires[0].tobytes()
         return (arch.ops[0].tobytes(), edges)
 
-    def features(self, archs: Architectures) -> NDArray[np.float64]:
-        """What kernels compare architectures by, ``[m, f]``: one-hot types and edges."""
+    def features(self, archs: Architectures) -> list[NDArray[np.float64]]:
+        """What kernels compare architectures by: views, each ``[m, f]``; one-hot types and edges.
+
+        A space that knows better ones (what runs to the output, say) adds them as further views.
+        """
         hot = np.eye(len(self.types))[np.maximum(archs.ops, 0)]
         hot = hot * (archs.ops >= 0)[..., None]
         parts = [hot.reshape(len(archs), -1)]
         if self.wiring is None:
             i, j = np.triu_indices(self.nodes, 1)
             parts.append(archs.wires[:, i, j].astype(float))
-        return np.concatenate(parts, 1)
+        return [np.concatenate(parts, 1)]
 
     def describe(self, arch: Architectures) -> dict[str, Any]:
         """An architecture as plain values."""
@@ -250,6 +254,8 @@ class SearchSpace:
 
     def network(self, arch: Architectures) -> nx.DiGraph:
         """A networkx graph; nodes carry ``type``, blank ones are left out."""
+        import networkx as nx
+
         graph = nx.DiGraph(space=self.name)
         for place, kind in enumerate(arch.ops[0].tolist()):
             if kind != self.blank:

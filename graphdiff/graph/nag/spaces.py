@@ -100,7 +100,7 @@ class NASBench201(SearchSpace):
         """The sum itself, zeros dropped and all terms in order; 4,930 are different."""
         return _formula(tuple(arch.ops[0].tolist()), True)
 
-    def features(self, archs: Architectures) -> NDArray[np.float64]:
+    def features(self, archs: Architectures) -> list[NDArray[np.float64]]:
         """One-hot operations, and how often each string of operations runs to the output."""
         vocabulary = self._vocabulary
         counts = np.zeros((len(archs), len(vocabulary)))
@@ -108,7 +108,7 @@ class NASBench201(SearchSpace):
             for text in _strings(tuple(ops)):
                 counts[row, vocabulary[text]] += 1
         hot = np.eye(5)[np.clip(archs.ops[:, 1:7] - 2, 0, 4)].reshape(len(archs), -1)
-        return np.concatenate([hot, counts], 1)
+        return [hot, counts]
 
     @cached_property
     def _vocabulary(self) -> dict[tuple[int, ...], int]:
@@ -128,7 +128,8 @@ class NASBench201(SearchSpace):
 def _formula(ops: tuple[int, ...], flat: bool) -> str:
     """``f_3`` as a sum of terms ``(argument)@operation`` in order; ``0`` is the input, ``#`` zero.
 
-    ``flat`` orders the terms of a sum within a sum with the others; as published, they stay together.
+    ``flat`` orders the terms of a sum within a sum with the others and drops zeros; as published,
+    both stay where they are.
     """
     made = [["0"]]
     for k in (1, 2, 3):
@@ -200,8 +201,8 @@ class DAG(SearchSpace):
 
     def rules(self, archs: Architectures) -> NDArray[np.bool_]:
         """Every place but the first reads, every place but the last is read."""
-        reads, read = archs.wires.any(1)[:, 1:], archs.wires.any(2)[:, :-1]
-        good: NDArray[np.bool_] = reads.all(1) & read.all(1)
+        reads, read = np.any(archs.wires, axis=1)[:, 1:], np.any(archs.wires, axis=2)[:, :-1]
+        good: NDArray[np.bool_] = np.all(reads, axis=1) & np.all(read, axis=1)
         return good
 
 
