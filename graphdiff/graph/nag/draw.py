@@ -167,7 +167,8 @@ def _legend(space: SearchSpace) -> list[Any]:
             for name, label in _LABELS.items()
         ]  # fmt: skip
     return [
-        Patch(facecolor=_colour(space, kind), edgecolor=INK, linewidth=0.5, label=name,
+        Patch(facecolor=_colour(space, kind), edgecolor=INK, linewidth=0.5,
+              label=f"{kind}  {name}" if _short(space, kind) == str(kind) != name else name,
               linestyle=":" if kind == space.blank else "-")
         for kind, name in enumerate(space.types)
     ]  # fmt: skip
@@ -203,10 +204,10 @@ def _cell(axis: Any, space: SearchSpace, arch: Architectures) -> None:
             arrowprops={"arrowstyle": "-|>,head_width=0.28,head_length=0.42", "color": colour,
                         "linewidth": 0, "shrinkA": 0, "shrinkB": 0},
         )  # fmt: skip
-    for x, text in enumerate(("in", "1", "2", "out")):
+    for number, text in enumerate(("in", "1", "2", "out")):
         end = text in ("in", "out")
-        axis.scatter([x], [0], s=230, c=INK if end else "white", edgecolors=INK, zorder=4)
-        axis.text(x, -0.01, text, ha="center", va="center", fontsize=7, zorder=5,
+        axis.scatter([number], [0], s=230, c=INK if end else "white", edgecolors=INK, zorder=4)
+        axis.text(number, -0.01, text, ha="center", va="center", fontsize=7, zorder=5,
                   color="white" if end else INK)  # fmt: skip
     axis.set_xlim(-0.32, 3.32)
     axis.set_ylim(-0.85, 1.35)
