@@ -1,4 +1,4 @@
-"""``graphdiff``: train, finetune, sample, evaluate, convert, data, bench, card and demo."""
+"""``graphdiff``: train, finetune, sample, evaluate, convert, data, nag, bench, card, demo."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from graphdiff.cli.data import app as data_app
 from graphdiff.cli.demo import demo
 from graphdiff.cli.evaluate import ReportCommand, evaluate
 from graphdiff.cli.finetune import finetune
+from graphdiff.cli.nag import app as nag_app
 from graphdiff.cli.sample import sample
 from graphdiff.cli.train import train
 
@@ -44,6 +45,7 @@ app.command()(sample)
 app.command(cls=ReportCommand)(evaluate)
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")
+app.add_typer(nag_app, name="nag")
 app.command()(bench)
 app.command()(card)
 app.command()(demo)

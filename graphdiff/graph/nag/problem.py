@@ -120,6 +120,7 @@ class History:
         problem: The search.
         budget: Most questions.
         report: Called after every answer with the history.
+        goal: The search ends when a value is at least this.
         ops: Types of what was asked.
         wires: Wires of it.
         values: Answers.
@@ -129,6 +130,7 @@ class History:
     problem: Problem
     budget: int
     report: Callable[[History], None] | None = None
+    goal: float = np.inf
     ops: list[NDArray[np.int8]] = field(default_factory=list)
     wires: list[NDArray[np.bool_]] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -144,8 +146,8 @@ class History:
 
     @property
     def over(self) -> bool:
-        """Whether nothing may be asked any more."""
-        return len(self) >= self.budget
+        """Whether nothing may be asked any more, or nothing better is wanted."""
+        return len(self) >= self.budget or (bool(self.values) and self.values[-1] >= self.goal)
 
     @property
     def archs(self) -> Architectures:

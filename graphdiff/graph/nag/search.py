@@ -6,7 +6,8 @@ most promising of what it makes is measured (An et al., ICLR 2024, arXiv 2305.16
 1. a surrogate is fitted to the answers so far (:class:`GaussianProcess`), about the mean that
    earlier tasks suggest, if there is one (:class:`Experience`);
 2. architectures are generated under the guidance of its acquisition, by any method of
-   :class:`graphdiff.guide.Guide`; they join a pool of all that was generated;
+   :class:`graphdiff.guide.Guide`; they join a pool of all that was generated, as do the
+   neighbours of the best that was measured (which cost nothing until they are asked for);
 3. the best of the pool are asked for.
 
 *Transfer* is the same without the first step: the mean of earlier tasks alone ranks what is made.
@@ -156,6 +157,7 @@ def nag_search(
     first: int | None = None,
     pool: int = 512,
     per_round: int = 16,
+    near: int = 3,
     batch: int = 1,
 ) -> None:
     """Generate under guidance, rank, ask, and again until the budget is spent.
@@ -169,6 +171,8 @@ def nag_search(
         first: Questions before the first fit; 3 with experience, 10 without.
         pool: Samples that are made without guidance at the start.
         per_round: Guided samples of each round.
+        near: So many of the best answers add their neighbours to the pool; 0 leaves the pool to
+            the generator alone.
         batch: Questions of each round.
 
     Raises:
@@ -193,6 +197,8 @@ def nag_search(
     while not history.over:
         score = _fitted(history, experience)
         made.add(generator(per_round, _seed(rng), Acquisition(problem, score)), experience)
+        for k in np.argsort(-np.array(history.values))[:near]:
+            made.add(problem.space.neighbours(history.archs[int(k)]), experience)
         before = len(history)
         _ask_best(history, made, score(made.views, made.archs), batch)
         if len(history) == before:  # all that was generated is known

@@ -3,9 +3,9 @@ r"""Published search spaces: NAS-Bench-201, MobileNetV3 (OFA), NAS-Bench-Macro, 
 **NAS-Bench-201** (Dong and Yang, 2020, arXiv 2001.00326): a cell of four tensors, one of five
 operations on each of its six edges. As in D-VAE and DiffusionNAG operations become nodes: places
 are the input, the operations on :math:`0\to1, 0\to2, 1\to2, 0\to3, 1\to3, 2\to3`, and the output;
-an operation reads every operation that ends where it begins. 15,625 cells; those that compute the
-same function have one key. The function is a formal sum over paths from input to output, in which
-``none`` cuts a path and ``skip_connect`` is the identity:
+an operation reads every operation that ends where it begins. 15,625 cells. What a cell computes is
+a formal sum, in which ``none`` is zero and ``skip_connect`` the identity; cells are isomorphic, and
+have one key, if the published form of their sums is the same:
 
 .. math:: f_k = \sum_{j < k} o_{jk}(f_j), \qquad f_0 = x .
 
@@ -106,8 +106,11 @@ class NASBench201(SearchSpace):
         counts = np.zeros((len(archs), len(vocabulary)))
         for row, ops in enumerate(archs.ops.tolist()):
             for text in _strings(tuple(ops)):
-                counts[row, vocabulary[text]] += 1
-        hot = np.eye(5)[np.clip(archs.ops[:, 1:7] - 2, 0, 4)].reshape(len(archs), -1)
+                if -1 not in text:  # undecided
+                    counts[row, vocabulary[text]] += 1
+        decided = archs.ops[:, 1:7] >= 2
+        hot = np.eye(5)[np.clip(archs.ops[:, 1:7] - 2, 0, 4)] * decided[..., None]
+        hot = hot.reshape(len(archs), -1)
         return [hot, counts]
 
     @cached_property
