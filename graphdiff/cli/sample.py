@@ -49,9 +49,9 @@ RAW = "samples.npz"
 def sample(
     model: Annotated[str, typer.Argument(help="Name of a shipped model, or a model folder.")],
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option("--out", help="Folder for the samples, or one file (x.smi, x.fasta …)."),
-    ],
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", "--number", help="How many samples.")] = None,
     seed: Annotated[int, typer.Option(help="Other seeds give other samples.")] = 0,
     start: Annotated[int, typer.Option(help="First sample id (shards of one big request).")] = 0,
@@ -87,6 +87,12 @@ def sample(
     picture: Annotated[
         str | None, typer.Option(help="Draw the first samples into a PNG of this name in --out.")
     ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw the first samples as this PNG; --out is then a folder of its name."
+        ),
+    ] = None,
     weights: Annotated[str, typer.Option(help="best, ema or weights.")] = "best",
     batch_size: Annotated[int, typer.Option(min=1, help="Most samples in one batch.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
@@ -98,6 +104,7 @@ def sample(
     from graphdiff.model import load
 
     start, count = _range(n, start, count)
+    out, picture = _places(out, picture, draw)
     set_threads(threads)
     overrides = {"steps": steps, "solver": solver, **pairs(settings, "--set")}
     loaded = load(model, which=weights).to(pick_device(device))
@@ -122,6 +129,8 @@ def sample(
     )
     if single is not None:
         summary = _keep_file(summary, out, single)
+    if draw is not None:
+        summary = _keep_picture(summary, draw)
     if as_json:
         emit(summary)
     else:
@@ -259,6 +268,37 @@ def _keep_file(summary: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
     kept = [path.replace(out.with_name(path.name)) for path in pictures]
     shutil.rmtree(folder, ignore_errors=True)
     return {**summary, "files": [str(out), str(about), *map(str, kept)]}
+
+
+def _places(out: Path | None, picture: str | None, draw: Path | None) -> tuple[Path, str | None]:
+    """Where samples go, and the name that their picture has there.
+
+    Raises:
+        ArgumentError: Nothing says where, or a picture is asked for twice.
+    """
+    from graphdiff.core.errors import ArgumentError
+
+    if draw is None:
+        if out is None:
+            raise ArgumentError("where to? give --out FOLDER (or FILE), or --draw PICTURE.png")
+        return out, picture
+    if picture is not None:
+        raise ArgumentError("--picture and --draw are two ways to ask for one picture; give one")
+    if draw.suffix.lower() != ".png":
+        raise ArgumentError(f"--draw {draw}: pictures are PNG, give a name that ends in .png")
+    return out if out is not None else draw.with_suffix(""), draw.name
+
+
+def _keep_picture(summary: dict[str, Any], draw: Path) -> dict[str, Any]:
+    """Move the picture out of the folder of the samples; there is none of no samples."""
+    draw.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name in summary["files"]:
+        path = Path(name)
+        if path.name == draw.name and path.resolve() != draw.resolve():
+            path = path.replace(draw)
+        files.append(str(path))
+    return {**summary, "files": files}
 
 
 # --- parts: one file per batch ------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What becomes of finished architectures: items, files, conversions, pictures, scores.
 
-``samples.npz`` holds the packed samples, valid or not; ``samples.json`` one record for each with
-its id, whether it is valid, its types and its wires.
+``samples.npz`` holds the packed samples, valid or not; ``architectures.json`` one record for each
+with its id, whether it is valid, its types and its wires.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class ArchitectureOutput:
         return Architectures.join(raws)[np.asarray(order, np.int64)]
 
     def write(self, samples: Samples, out: Path) -> list[Path]:
-        """``samples.npz`` and ``samples.json`` under ``out``; return the files."""
+        """``samples.npz`` and ``architectures.json`` under ``out``; return the files."""
         out.mkdir(parents=True, exist_ok=True)
-        packed, plain = out / "samples.npz", out / "samples.json"
+        packed, plain = out / "samples.npz", out / "architectures.json"
         np.savez_compressed(packed, ops=samples.raw.ops, wires=samples.raw.wires)
         records = [
             {"id": int(k), "valid": item.valid, **item.to_dict()}
@@ -57,7 +57,7 @@ class ArchitectureOutput:
 
     def formats(self) -> Mapping[str, str]:
         """Files that hold every sample, by suffix."""
-        return {".json": "samples.json", ".npz": "samples.npz"}
+        return {".json": "architectures.json", ".npz": "samples.npz"}
 
     def convert(self, samples: Samples, kind: str) -> Sequence[Any]:
         """Samples as plain values, networkx graphs or torch modules.

@@ -8,8 +8,7 @@ where it is not, it is a component on :class:`graphdiff.core.space.Upper`.
 A space says which types each place may take (``choices``), how places are wired, and what else an
 architecture must satisfy (:meth:`SearchSpace.rules`). Everything else follows and may be replaced:
 random architectures, all of them, neighbours for local search and mutation, a canonical key that
-isomorphic architectures share. Your own space is a subclass of a few lines, see
-``examples/own_search_space.py``.
+isomorphic architectures share. Your own space is a subclass of a few lines, see ``docs/nag.md``.
 """
 
 from __future__ import annotations

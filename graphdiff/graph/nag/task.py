@@ -248,7 +248,7 @@ class NAGTask(Task):
         return self._output.join(raws, order)
 
     def write(self, samples: Samples, out: Path) -> list[Path]:
-        """``samples.json`` and the packed ``samples.npz``."""
+        """``architectures.json`` and the packed ``samples.npz``."""
         return self._output.write(samples, out)
 
     def formats(self) -> Mapping[str, str]:
