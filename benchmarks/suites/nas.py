@@ -17,12 +17,8 @@ r"""Neural architectures: generation, search, latency, predictors; NAS-Bench-201
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,9 +28,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _kept import kept, plain, work_folder
+from _nas import MODEL, front, one, tools
 
 TITLE = "Neural architectures under a predictor's guidance (DiffusionNAG): NAS-Bench-201"
-MODEL = os.environ.get("GRAPHDIFF_NAG_MODEL", "nag-nb201")
 DATASETS = ("cifar10", "cifar100", "imagenet16_120")
 BUDGETS = {
     "nag, meta": 300, "nag": 300, "bananas": 1000, "local": 4000, "evolution": 4000,
@@ -82,57 +78,11 @@ def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # -- search -----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _tools() -> tuple[Any, Any, Any]:
-    """Table, generator and experience, once in each process."""
-    import torch
-
-    import graphdiff
-    from graphdiff.graph.nag.search import Generator
-    from graphdiff.graph.nag.surrogate import Experience
-    from graphdiff.graph.nag.tables import load_meta, load_table
-
-    torch.set_num_threads(1)
-    table, meta = load_table("nasbench201"), load_meta()
-    told = Experience.of(table.space, meta.archs, meta.accuracy)
-    return table, Generator(graphdiff.load(MODEL)), told
-
-
-def _one(dataset: str, method: str, seed: int, budget: int) -> dict[str, Any]:
-    """One search, in a process of the pool."""
-    from graphdiff.graph.nag import baselines
-    from graphdiff.graph.nag.problem import History, Problem
-    from graphdiff.graph.nag.search import nag_search
-
-    table, generator, told = _tools()
-    problem = Problem(table.space, lambda archs: table.value(dataset, archs))
-    top = float(table.metrics[dataset].max())
-    history = History(problem, budget, goal=top - 1e-6)
-    rng, began = np.random.default_rng(seed), time.process_time()
-    generator.made, generator.seconds = 0, 0.0
-    if method.startswith("nag"):
-        nag_search(history, rng, generator, experience=told if "meta" in method else None)
-    else:
-        searches: dict[str, Callable[..., None]] = {
-            "random": baselines.random_search, "evolution": baselines.evolution,
-            "local": baselines.local_search, "bananas": baselines.bananas,
-        }  # fmt: skip
-        searches[method](history, rng)
-    return {
-        "asked": history.reached(top - 1e-6) or budget,
-        "found": history.reached(top - 1e-6) is not None,
-        "curve": [round(v, 3) for v in history.best()[:1000].tolist()],
-        "first": float(history.values[0]),
-        "ms": 1000 * generator.seconds / max(generator.made, 1),
-        "cpu": time.process_time() - began,
-    }
-
-
 def _search_row(
     pool: ProcessPoolExecutor, dataset: str, method: str, seeds: int, quick: bool
 ) -> dict[str, Any]:
     budget = 14 if quick else BUDGETS[method]
-    jobs = [pool.submit(_one, dataset, method, seed, budget) for seed in range(seeds)]
+    jobs = [pool.submit(one, dataset, method, seed, budget) for seed in range(seeds)]
     each = [job.result() for job in jobs]
     asked = np.array([run["asked"] for run in each])
     low, middle, high = np.quantile(asked, (0.25, 0.5, 0.75))
@@ -154,43 +104,18 @@ def _search_row(
 # -- latency ----------------------------------------------------------------------------------
 
 
-def _front(device: str, method: str, seed: int, budget: int) -> float:
-    """Hypervolume that one search reaches, in units of the box of the table."""
-    from graphdiff.graph.nag.baselines import nsga2, random_search
-    from graphdiff.graph.nag.pareto import hypervolume
-    from graphdiff.graph.nag.problem import History, Problem
-    from graphdiff.graph.nag.search import nag_search
-
-    table, generator, told = _tools()
-    name = f"latency:{device}"
-    problem = Problem(
-        table.space,
-        lambda archs: table.value("cifar100", archs),
-        second=lambda archs: table.value(name, archs),
-    )
-    history, rng = History(problem, budget), np.random.default_rng(seed)
-    if method.startswith("nag"):
-        nag_search(history, rng, generator, experience=told if "meta" in method else None)
-    else:
-        (nsga2 if method == "nsga2" else random_search)(history, rng)
-    value, late = table.metrics["cifar100"], table.metrics[name]
-    points = np.stack([-np.array(history.values), np.array(history.second)], 1)
-    box = float((value.max() - value.min()) * (late.max() - late.min()))
-    return hypervolume(points, (-float(value.min()), float(late.max()))) / box
-
-
 def _front_row(pool: ProcessPoolExecutor, device: str, quick: bool) -> dict[str, Any]:
     from graphdiff.graph.nag.pareto import hypervolume
 
     budget, seeds = (14, 1) if quick else (FRONT_BUDGET, FRONT_SEEDS)
     methods = ("nag", "nsga2", "random")
-    jobs = {m: [pool.submit(_front, device, m, s, budget) for s in range(seeds)] for m in methods}
+    jobs = {m: [pool.submit(front, device, m, s, budget) for s in range(seeds)] for m in methods}
     row: dict[str, Any] = {"device": device, "budget": budget, "seeds": seeds}
     for method, runs in jobs.items():
         found = [run.result() for run in runs]
         row[method] = float(np.mean(found))
         row[f"{method}_range"] = [min(found), max(found)]
-    table = _tools()[0]
+    table = tools()[0]
     value, late = table.metrics["cifar100"], table.metrics[f"latency:{device}"]
     whole = np.stack([-value, late], 1)
     box = float((value.max() - value.min()) * (late.max() - late.min()))
@@ -224,7 +149,7 @@ def _generation(n: int) -> dict[str, Any]:
         "uniform_unique": 15625 * (1 - (1 - 1 / 15625) ** n) / n,
         "ms_free": 1000 * generator.seconds / generator.made,
     }  # fmt: skip
-    table, _, told = _tools()
+    table, _, told = tools()
     problem = Problem(space, lambda archs: table.value("cifar10", archs))
     generator.made, generator.seconds = 0, 0.0
     generator(n // 4, 0, Acquisition(problem, lambda views, archs: told(views)))
@@ -240,7 +165,7 @@ def _predictors(quick: bool) -> dict[str, Any]:
     from graphdiff.graph.nag.predictor import fit_predictor
     from graphdiff.graph.nag.surrogate import GaussianProcess
 
-    table, _, told = _tools()
+    table, _, told = tools()
     config = graphdiff.load(MODEL).task.config
     found: dict[str, Any] = {"noise_levels": [0.1, 0.3, 0.5, 0.7, 0.9]}
     sizes, seeds = ((50,), 1) if quick else ((50, 100, 400), 5)

@@ -113,7 +113,7 @@ def test_a_network_learns_the_law() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["exact-reward", "dna-reward", "molecule-reward", "protein-reward", "stability-reward"],
+    ["exact-reward", "dna-reward", "molecule-reward", "protein-reward", "stability-reward", "nas"],
 )
 def test_suites_run(name: str, tmp_path: Path) -> None:
     if "GRAPHDIFF_DATA" not in os.environ:
