@@ -27,7 +27,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _kept import kept, plain, work_folder
+from _kept import kept, work_folder
 from _nas import MODEL, front, one, tools
 
 TITLE = "Neural architectures under a predictor's guidance (DiffusionNAG): NAS-Bench-201"
@@ -60,7 +60,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     generation = [kept(folder, "generation", lambda: _generation(64 if quick else SAMPLES))]
     predictors = [kept(folder, "predictors", lambda: _predictors(quick))]
     return {
-        "table": [*plain(generation), *plain(_short(rows)), *plain(fronts)],
+        "table": _short(rows),
         "search": rows,
         "fronts": fronts,
         "generation": generation,
@@ -72,7 +72,8 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
 
 
 def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in row.items() if k not in ("asked", "curves")} for row in rows]
+    shown = ("dataset", "method", "seeds", "budget", "median", "low", "high", "found", "first")
+    return [{name: row[name] for name in (*shown, "cpu_each")} for row in rows]
 
 
 # -- search -----------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def _search_row(
     low, middle, high = np.quantile(asked, (0.25, 0.5, 0.75))
     row = {
         "dataset": dataset, "method": method, "seeds": seeds, "budget": budget,
-        "median": float(middle), "quartiles": [float(low), float(high)],
+        "median": float(middle), "low": float(low), "high": float(high),
         "found": float(np.mean([run["found"] for run in each])),
         "first": float(np.median([run["first"] for run in each])),
         "ms_per_sample": float(np.median([run["ms"] for run in each])),
