@@ -24,7 +24,7 @@ def test_shares_by_hand() -> None:
     ops[4, 2] = -1
     report = architecture_metrics(space, space.wired(ops), cells[3])
     assert {m.name: m.value for m in report} == pytest.approx(
-        {"valid": 0.8, "unique": 0.75, "unique_cells": 0.75, "novel": 0.75}
+        {"valid": 0.8, "unique": 0.75, "unique_cells": 0.5, "novel": 0.75}
     )
     assert report["novel"].floor == 1 - 1 / 15_625
 
