@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from tuning_cases import ALPHA, Problem
 
 import graphdiff
 from graphdiff.core.errors import CheckpointError, ConfigError
+from graphdiff.core.rng import Key
 from graphdiff.core.space import Dense, Symmetric
 from graphdiff.core.state import State
+from graphdiff.core.value import repeat
 from graphdiff.finetune import replay
 from graphdiff.finetune.config import TuneConfig
 from graphdiff.finetune.replay import Memory, names_of, temperature
@@ -127,6 +130,24 @@ def test_the_temperature_keeps_enough_samples_in_play(least: int) -> None:
     goal = min(least, 90)
     assert effective(t) >= goal
     assert t == 0.05 if effective(0.05) >= goal else effective(t * 0.999) < goal
+
+
+def test_repeats_are_averaged() -> None:
+    """Three draws and three noises, each the loss of one draw at its own noise."""
+    problem, ids = Problem(), torch.arange(16)
+    config = replace(CONFIG, repeats=3)
+    tuned, template = problem.tuned(config), problem.made.template(ids)
+    key, memory = Key(1, ids, step=5), Memory(64)
+    told = (problem.made.reward, 0, key)
+    found, rollout, notes = replay.replay_losses(problem, tuned, memory, template, *told)  # type: ignore[arg-type]
+    assert (rollout.final.batch_size, float(notes["found"])) == (8, len(memory))
+    weights, one = memory.weights(ALPHA, 0), Key(1, ids[:1], step=5).at(stream="replay")
+    want = torch.zeros(16)
+    for k in range(3):
+        u = repeat(one, k).uniform(1, torch.float64)[0, 0]
+        clean = memory.draw(weights, u, ids)
+        want += problem.losses(problem.denoiser, clean, repeat(key, k))["x"] / 3
+    torch.testing.assert_close(found["x"], want)
 
 
 def test_equal_samples_have_one_name_in_every_process() -> None:

@@ -37,6 +37,8 @@ def test_places_see_what_the_mask_allows(mask: Any) -> None:
          for i in range(8)]
     )  # fmt: skip
     assert torch.equal(seen, visible(WIRES, mask))
+    assert bool(seen[7, 1]) or mask == "adjacency"  # the output is told of the first operation
+    assert bool(seen[0, 7]) == (mask == "none")  # the input reads nothing
     if mask == "adjacency":
         assert not torch.equal(seen, visible(WIRES, "closure"))
 
