@@ -59,7 +59,7 @@ class Goal:
 GOALS = (
     Goal(
         "QED", "defog-qm9", "qed",
-        {"method": "replay", "alpha": 0.015, "steps": 20, "refresh": 2, "repeats": 1,
+        {"method": "replay", "alpha": 0.0135, "steps": 20, "refresh": 2, "repeats": 1,
          "memory": 100_000, "effective": 1500},
         {"steps": 2200, "batch_size": 256, "lr": 8e-4, "ema": 0.98, "warmup_steps": 20,
          "lr_schedule": "cosine", "lr_final": 0.02, "clip": 1.0},
