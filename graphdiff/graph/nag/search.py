@@ -168,7 +168,7 @@ def nag_search(
         generator: Makes the architectures.
         experience: Prior mean of earlier tasks.
         refit: Whether answers are learnt from; without, the prior mean alone decides (transfer).
-        first: Questions before the first fit; 3 with experience, 10 without.
+        first: Questions before the first fit; 3 with experience, 4 without.
         pool: Samples that are made without guidance at the start.
         per_round: Guided samples of each round.
         near: So many of the best answers add their neighbours to the pool; 0 leaves the pool to
@@ -182,7 +182,7 @@ def nag_search(
         raise ArgumentError("a transfer needs experience of earlier tasks; give it, or refit")
     problem, made = history.problem, _Pool(history.problem)
     made.add(generator(pool, _seed(rng)), experience)
-    start = first if first is not None else 3 if experience is not None else 10
+    start = first if first is not None else 3 if experience is not None else 4
     if made.archs is None:
         made.add(problem.draw(start, rng), experience)
     if experience is not None:

@@ -101,7 +101,7 @@ class NASBench201(SearchSpace):
         return _formula(tuple(arch.ops[0].tolist()), True)
 
     def features(self, archs: Architectures) -> list[NDArray[np.float64]]:
-        """One-hot operations, and how often each string of operations runs to the output."""
+        """One-hot operations, how often each string of operations runs to the output, counts."""
         vocabulary = self._vocabulary
         counts = np.zeros((len(archs), len(vocabulary)))
         for row, ops in enumerate(archs.ops.tolist()):
@@ -111,7 +111,8 @@ class NASBench201(SearchSpace):
         decided = archs.ops[:, 1:7] >= 2
         hot = np.eye(5)[np.clip(archs.ops[:, 1:7] - 2, 0, 4)] * decided[..., None]
         hot = hot.reshape(len(archs), -1)
-        return [hot, counts]
+        totals = np.stack([(archs.ops[:, 1:7] == k).sum(1) for k in range(2, 7)], 1)
+        return [hot, counts, totals.astype(float)]
 
     @cached_property
     def _vocabulary(self) -> dict[tuple[int, ...], int]:

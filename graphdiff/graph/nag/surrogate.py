@@ -1,15 +1,16 @@
 r"""A Gaussian process over architectures: what a search knows after a few measurements.
 
-With views :math:`\phi_v` of an architecture (:meth:`SearchSpace.features`) the kernel is a mean of
-Gaussian ones,
+With views :math:`\phi_v` of an architecture (:meth:`SearchSpace.features`) the kernel is half the
+mean and half the product of Gaussian ones: likeness in any view counts, and in all of them more,
 
-.. math:: k(x, y) = \frac1V \sum_v \exp\Bigl(-\frac{\lVert\phi_v(x) - \phi_v(y)\rVert^2}
+.. math:: k(x, y) = \frac1{2V} \sum_v g_v + \frac12 \prod_v g_v, \qquad
+          g_v = \exp\Bigl(-\frac{\lVert\phi_v(x) - \phi_v(y)\rVert^2}
           {2 \lambda^2 s_v^2}\Bigr),
 
 with :math:`s_v^2` the mean squared distance of the measured architectures in that view. The scale
 :math:`\lambda` and the share of noise are those of highest marginal likelihood on a grid. Values
-are standardised; very bad ones are lifted to a floor, since how bad an architecture is says little
-about the good ones: the best value less three times its distance from the median.
+are standardised; those below the median are lifted to it, since how bad an architecture is says
+little about the good ones.
 
 A prior mean ``m(x)`` of earlier tasks (:class:`Experience`) is subtracted first, scaled to the
 spread of the values.
@@ -55,8 +56,7 @@ class GaussianProcess:
 
     def __post_init__(self) -> None:
         y = self.values.astype(float)
-        best = float(y.max())
-        lifted = np.maximum(y, best - 3 * max(best - float(np.median(y)), 1e-9))
+        lifted = np.maximum(y, float(np.median(y)))
         self._spread = float(lifted.std()) or 1.0
         known = np.zeros_like(y) if self.prior is None else self.prior * self._spread
         rest = lifted - known
@@ -66,10 +66,12 @@ class GaussianProcess:
         self._fit()
 
     def _kernel(self, left: Views, right: Views, scale: float) -> Array:
-        total: Array = np.zeros((len(left[0]), len(right[0])))
+        shape = (len(left[0]), len(right[0]))
+        total, product = np.zeros(shape), np.ones(shape)
         for a, b, unit in zip(left, right, self._units, strict=True):
-            total += np.exp(-_squares(a, b) / (2 * scale**2 * unit))
-        return total / len(left)
+            alike = np.exp(-_squares(a, b) / (2 * scale**2 * unit))
+            total, product = total + alike, product * alike
+        return (total / len(left) + product) / 2
 
     def _fit(self) -> None:
         best, q = -np.inf, len(self._z)
