@@ -6,8 +6,8 @@ most promising of what it makes is measured (An et al., ICLR 2024, arXiv 2305.16
 1. a surrogate is fitted to the answers so far (:class:`GaussianProcess`), about the mean that
    earlier tasks suggest, if there is one (:class:`Experience`);
 2. architectures are generated under the guidance of its acquisition, by any method of
-   :class:`graphdiff.guide.Guide`; they join a pool of all that was generated, as do the
-   neighbours of the best that was measured (which cost nothing until they are asked for);
+   :class:`graphdiff.guide.Guide`; they join a pool of all that was generated, and from the best of
+   the pool the acquisition is climbed, neighbour by neighbour (which costs no evaluation);
 3. the best of the pool are asked for.
 
 *Transfer* is the same without the first step: the mean of earlier tasks alone ranks what is made.
@@ -157,7 +157,7 @@ def nag_search(
     first: int | None = None,
     pool: int = 512,
     per_round: int = 16,
-    near: int = 3,
+    climb: int = 6,
     batch: int = 1,
 ) -> None:
     """Generate under guidance, rank, ask, and again until the budget is spent.
@@ -171,8 +171,8 @@ def nag_search(
         first: Questions before the first fit; 3 with experience, 4 without.
         pool: Samples that are made without guidance at the start.
         per_round: Guided samples of each round.
-        near: So many of the best answers add their neighbours to the pool; 0 leaves the pool to
-            the generator alone.
+        climb: Steps of a local search of the acquisition in each round, all of whose neighbours
+            join the pool; 0 leaves the pool to the generator alone.
         batch: Questions of each round.
 
     Raises:
@@ -197,8 +197,7 @@ def nag_search(
     while not history.over:
         score = _fitted(history, experience)
         made.add(generator(per_round, _seed(rng), Acquisition(problem, score)), experience)
-        for k in np.argsort(-np.array(history.values))[:near]:
-            made.add(problem.space.neighbours(history.archs[int(k)]), experience)
+        _climb(history, made, score, climb, experience)
         before = len(history)
         _ask_best(history, made, score(made.views, made.archs), batch)
         if len(history) == before:  # all that was generated is known
@@ -218,6 +217,21 @@ def _ask_best(history: History, made: _Pool, score: Array, count: int) -> None:
     best = left[np.argsort(-score[left], kind="stable")][:count]
     if len(best):
         history.ask(made.archs[best])
+
+
+def _climb(
+    history: History, made: _Pool, score: Score, steps: int, experience: Experience | None
+) -> None:
+    """Add the neighbours of the best of the pool, until it is its own best neighbour."""
+    last = -1
+    for _ in range(steps):
+        assert made.archs is not None
+        worth = np.where(history.asked(made.archs), -np.inf, score(made.views, made.archs))
+        best = int(np.argmax(worth))
+        if best == last:
+            return
+        last = best
+        made.add(history.problem.space.neighbours(made.archs[best]), experience)
 
 
 def _fitted(history: History, experience: Experience | None) -> Score:

@@ -13,13 +13,15 @@ are standardised; those below the median are lifted to it, since how bad an arch
 little about the good ones.
 
 A prior mean ``m(x)`` of earlier tasks (:class:`Experience`) is subtracted first, scaled to the
-spread of the values.
+spread of the values, whole, by half or not at all, as the likelihood has it: a new task may differ
+from all before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +34,37 @@ Array = NDArray[np.float64]
 Views = list[Array]
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0)
 NOISES = (1e-3, 1e-2, 1e-1)
+SHARES = (1.0, 0.5, 0.0)
+"""Of a prior mean."""
 
 
 def _squares(a: Array, b: Array) -> Array:
     found: Array = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T
     return np.maximum(found, 0)
+
+
+def _units(views: Views) -> list[float]:
+    """Mean squared distance in each view."""
+    return [float(_squares(v, v).mean()) or 1.0 for v in views]
+
+
+def _kernel(left: Views, right: Views, units: list[float], scale: float) -> Array:
+    """The kernel of the module docstring, ``[m, k]``."""
+    shape = (len(left[0]), len(right[0]))
+    total, product = np.zeros(shape), np.ones(shape)
+    for a, b, unit in zip(left, right, units, strict=True):
+        alike = np.exp(-_squares(a, b) / (2 * scale**2 * unit))
+        total, product = total + alike, product * alike
+    return (total / len(left) + product) / 2
+
+
+def _likelihood(root: NDArray[Any], half: Array) -> tuple[float, float]:
+    """Log-likelihood up to a constant at the best variance, and that variance.
+
+    The variance of the process has a closed form; ``root`` is the Cholesky factor of the rest.
+    """
+    variance = max(float(half @ half) / len(half), 1e-12)
+    return -0.5 * len(half) * np.log(variance) - float(np.log(np.diag(root)).sum()), variance
 
 
 @dataclass
@@ -52,40 +80,25 @@ class GaussianProcess:
     views: Views
     values: Array
     prior: Array | None = None
-    _scale: float = field(default=1.0, init=False)
 
     def __post_init__(self) -> None:
         y = self.values.astype(float)
         lifted = np.maximum(y, float(np.median(y)))
         self._spread = float(lifted.std()) or 1.0
-        known = np.zeros_like(y) if self.prior is None else self.prior * self._spread
-        rest = lifted - known
-        self._mean = float(rest.mean())
-        self._z = (rest - self._mean) / self._spread
-        self._units = [float(_squares(v, v).mean()) or 1.0 for v in self.views]
-        self._fit()
-
-    def _kernel(self, left: Views, right: Views, scale: float) -> Array:
-        shape = (len(left[0]), len(right[0]))
-        total, product = np.zeros(shape), np.ones(shape)
-        for a, b, unit in zip(left, right, self._units, strict=True):
-            alike = np.exp(-_squares(a, b) / (2 * scale**2 * unit))
-            total, product = total + alike, product * alike
-        return (total / len(left) + product) / 2
-
-    def _fit(self) -> None:
-        best, q = -np.inf, len(self._z)
+        self._unit = _units(self.views)
+        known = np.zeros_like(y) if self.prior is None else self.prior
+        best = -np.inf
         for scale in SCALES:
-            kernel = self._kernel(self.views, self.views, scale)
+            kernel = _kernel(self.views, self.views, self._unit, scale)
             for noise in NOISES:
-                root = np.linalg.cholesky(kernel + noise * np.eye(q))
-                half = np.linalg.solve(root, self._z)
-                # The variance of the process has a closed form; what is left of the likelihood:
-                variance = max(float(half @ half) / q, 1e-12)
-                fit = -0.5 * q * np.log(variance) - float(np.log(np.diag(root)).sum())
-                if fit > best:
-                    best, self._scale, self._root, self._half = fit, scale, root, half
-                    self._size = variance**0.5
+                root = np.linalg.cholesky(kernel + noise * np.eye(len(y)))
+                for share in SHARES[: None if self.prior is not None else 1]:
+                    rest = lifted / self._spread - share * known
+                    half = np.linalg.solve(root, rest - rest.mean())
+                    fit, variance = _likelihood(root, half)
+                    if fit > best:
+                        best, self._scale, self._root, self._half = fit, scale, root, half
+                        self._share, self._mean, self._size = share, rest.mean(), variance**0.5
 
     def predict(self, views: Views, prior: Array | None = None) -> tuple[Array, Array]:
         """Mean and standard deviation ``[m]`` of values.
@@ -94,12 +107,13 @@ class GaussianProcess:
             views: Features of ``m`` architectures.
             prior: Their prior means, if the measured ones have some.
         """
-        cross = np.linalg.solve(self._root, self._kernel(self.views, views, self._scale))
-        mean = (self._half @ cross) * self._spread + self._mean
+        cross = _kernel(self.views, views, self._unit, self._scale)
+        cross = np.linalg.solve(self._root, cross)
+        mean = self._half @ cross + self._mean
         if prior is not None:
-            mean = mean + prior * self._spread
+            mean = mean + self._share * prior
         left = np.maximum(1 - (cross**2).sum(0), 1e-9)
-        return mean, self._size * self._spread * np.sqrt(left)
+        return mean * self._spread, self._size * self._spread * np.sqrt(left)
 
 
 def normal_pdf(z: Array) -> Array:
@@ -139,19 +153,16 @@ class Experience:
     spread: float
 
     @classmethod
-    def of(
-        cls, space: SearchSpace, archs: Architectures, values: Array, *, noise: float = 3.0
-    ) -> Experience:
+    def of(cls, space: SearchSpace, archs: Architectures, values: Array) -> Experience:
         """Learnt from pairs of architecture and value, many tasks side by side.
 
-        Values of one architecture are averaged; ``noise``, the variance of a single value in units
-        of that of all, is large since tasks differ. The scale of the kernel is fixed.
+        The mean of a Gaussian process on the mean value of each architecture; a single value is
+        noisy, since tasks differ. Scale and noise are those of highest marginal likelihood.
 
         Args:
             space: The space.
             archs: ``m`` architectures, some of them equal.
             values: Their values ``[m]``.
-            noise: See above.
         """
         _, first, inverse, count = np.unique(
             archs.ops, axis=0, return_index=True, return_inverse=True, return_counts=True
@@ -159,20 +170,18 @@ class Experience:
         z = (values - values.mean()) / (values.std() or 1.0)
         mean = np.bincount(inverse.ravel(), z) / count
         views = space.features(archs[first])
-        units = [float(_squares(v, v).mean()) or 1.0 for v in views]
-
-        def kernel(left: Views, right: Views) -> Array:
-            parts = [
-                np.exp(-_squares(a, b) / (2 * u))
-                for a, b, u in zip(left, right, units, strict=True)
-            ]
-            found: Array = sum(parts[1:], parts[0]) / len(parts)
-            return found
-
-        weights = np.linalg.solve(kernel(views, views) + np.diag(noise / count), mean)
+        units, best = _units(views), -np.inf
+        for scale in (0.7, 1.0, 1.4):
+            kernel = _kernel(views, views, units, scale)
+            for noise in (0.01, 0.1, 1.0, 10.0):
+                root = np.linalg.cholesky(kernel + np.diag(noise / count))
+                half = np.linalg.solve(root, mean)
+                fit = _likelihood(root, half)[0]
+                if fit > best:
+                    best, chosen, weights = fit, scale, np.linalg.solve(root.T, half)
 
         def predict(asked: Views) -> Array:
-            found: Array = kernel(asked, views) @ weights
+            found: Array = _kernel(asked, views, units, chosen) @ weights
             return found
 
         some = predict(space.features(space.draw(2000, np.random.default_rng(0))))

@@ -88,7 +88,7 @@ def test_a_search_ends_at_its_goal() -> None:
 
 def test_transfer_asks_what_experience_likes() -> None:
     archs = SPACE.draw(400, np.random.default_rng(1))
-    told = Experience.of(SPACE, archs, worth(archs), noise=0.01)
+    told = Experience.of(SPACE, archs, worth(archs))
     history = History(Problem(SPACE, worth), 5)
     nag_search(history, np.random.default_rng(0), Uniform(), experience=told, refit=False, pool=512)  # type: ignore[arg-type]
     assert np.mean(history.values) > np.quantile(worth(archs), 0.98)
