@@ -241,7 +241,8 @@ def _fitted(history: History, experience: Experience | None) -> Score:
     views = problem.space.features(known)
     prior = None if experience is None else experience(views)
     values = np.array(history.values)
-    process = GaussianProcess(views, values, prior)
+    # On a front the bad ones count as well: they may be cheap.
+    process = GaussianProcess(views, values, prior, lift=problem.second is None)
     second = problem.second
 
     def score(asked: Views, archs: Architectures) -> Array:

@@ -9,8 +9,8 @@ mean and half the product of Gaussian ones: likeness in any view counts, and in 
 
 with :math:`s_v^2` the mean squared distance of the measured architectures in that view. The scale
 :math:`\lambda` and the share of noise are those of highest marginal likelihood on a grid. Values
-are standardised; those below the median are lifted to it, since how bad an architecture is says
-little about the good ones.
+are standardised; where only the best counts, those below the median are lifted to it, since how bad
+an architecture is says little about the good ones.
 
 A prior mean ``m(x)`` of earlier tasks (:class:`Experience`) is subtracted first, scaled to the
 spread of the values, whole, by half or not at all, as the likelihood has it: a new task may differ
@@ -75,15 +75,17 @@ class GaussianProcess:
         views: Features of the measured architectures.
         values: Their values ``[q]``, higher is better.
         prior: Prior means ``[q]`` in units of standard deviations; zeros by default.
+        lift: Whether values below the median are lifted to it.
     """
 
     views: Views
     values: Array
     prior: Array | None = None
+    lift: bool = True
 
     def __post_init__(self) -> None:
         y = self.values.astype(float)
-        lifted = np.maximum(y, float(np.median(y)))
+        lifted = np.maximum(y, float(np.median(y))) if self.lift else y
         self._spread = float(lifted.std()) or 1.0
         self._unit = _units(self.views)
         known = np.zeros_like(y) if self.prior is None else self.prior

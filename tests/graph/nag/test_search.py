@@ -96,14 +96,15 @@ def test_transfer_asks_what_experience_likes() -> None:
         nag_search(history, np.random.default_rng(0), Uniform(), refit=False)  # type: ignore[arg-type]
 
 
-def test_the_process_is_a_gaussian_process() -> None:
+@pytest.mark.parametrize("lift", [True, False])
+def test_the_process_is_a_gaussian_process(lift: bool) -> None:
     """Mean and deviation against the dense formulas, at the scale and noise it chose."""
     archs = SPACE.draw(40, np.random.default_rng(0))
     asked = SPACE.draw(30, np.random.default_rng(1))
     views, y = SPACE.features(archs), worth(archs)
-    made = GaussianProcess(views, y)
+    made = GaussianProcess(views, y, lift=lift)
     x, z = views[0], SPACE.features(asked)[0]
-    lifted = np.maximum(y, np.median(y))
+    lifted = np.maximum(y, np.median(y)) if lift else y
     distance = lambda a, b: ((a[:, None] - b[None]) ** 2).sum(-1)  # noqa: E731
     unit = distance(x, x).mean()
     best = None
