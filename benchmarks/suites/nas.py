@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -63,7 +64,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     predictors = [kept(folder, "predictors", lambda: _predictors(quick))]
     return {
         "table": _short(rows),
-        "search": rows,
+        "search": [{**row, "curves": [_steps(curve) for curve in row["curves"]]} for row in rows],
         "fronts": fronts,
         "generation": generation,
         "predictors": predictors,
@@ -71,6 +72,22 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "published": PUBLISHED,
         "seeds": seeds,
     }
+
+
+def _steps(curve: list[float]) -> str:
+    """A curve of best values as text, ``evaluation:value`` where it rises and at its end."""
+    last = len(curve)
+    rises = [k for k in range(last) if k in (0, last - 1) or curve[k] > curve[k - 1]]
+    return " ".join(f"{k + 1}:{curve[k]:g}" for k in rises)
+
+
+def _curve(text: str) -> NDArray[np.float64]:
+    """The inverse of :func:`_steps`."""
+    pairs = [(int(k), float(v)) for k, _, v in (word.partition(":") for word in text.split())]
+    found = np.zeros(pairs[-1][0])
+    for k, value in pairs:
+        found[k - 1 :] = value
+    return found
 
 
 def _short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -250,7 +267,7 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     panels: dict[str, dict[str, list[Any]]] = {}
     goals = {}
     for row in record["search"]:
-        runs = [np.array(curve) for curve in row["curves"]]
+        runs = [_curve(text) for text in row["curves"]]
         panels.setdefault(row["dataset"], {})[row["method"]] = runs
         goals[row["dataset"]] = max(
             goals.get(row["dataset"], 0.0), max(float(run[-1]) for run in runs)
