@@ -8,8 +8,6 @@ SMILES, GraphML, PNG … beside it) and ``samples.json`` says where all this com
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import sys
 from collections.abc import Mapping
@@ -31,18 +29,16 @@ from graphdiff.cli.common import (
     set_threads,
     write_json,
 )
+from graphdiff.cli.sample_files import SAMPLES, keep_file, keep_picture, places, single_file
+from graphdiff.cli.sample_parts import PARTS, REQUEST, open_request, part_ids, read_part, write_part
 
 if TYPE_CHECKING:
-    from graphdiff.core.state import State
     from graphdiff.guide import Guide
     from graphdiff.model import Model
     from graphdiff.task import Samples
 
 __all__ = ["RAW", "REQUEST", "SAMPLES", "draw_samples", "sample"]
 
-PARTS = "parts"
-REQUEST = "request.json"
-SAMPLES = "samples.json"
 RAW = "samples.npz"
 
 
@@ -104,7 +100,7 @@ def sample(
     from graphdiff.model import load
 
     start, count = _range(n, start, count)
-    out, picture = _places(out, picture, draw)
+    out, picture = places(out, picture, draw)
     set_threads(threads)
     overrides = {"steps": steps, "solver": solver, **pairs(settings, "--set")}
     loaded = load(model, which=weights).to(pick_device(device))
@@ -112,7 +108,7 @@ def sample(
     given = {**pairs(cond, "--cond"), **{k: v for k, v in words.items() if v is not None}}
     if unknown := loaded.task.unknown_words(prompt or ""):
         note(f"the model does not know {', '.join(unknown)}: these words change nothing")
-    single = _single_file(loaded, out, force)
+    single = single_file(loaded, out, force)
     summary = draw_samples(
         loaded,
         out if single is None else out.with_name(f".{out.name}.run"),
@@ -128,9 +124,9 @@ def sample(
         quiet=as_json,
     )
     if single is not None:
-        summary = _keep_file(summary, out, single)
+        summary = keep_file(summary, out, single)
     if draw is not None:
-        summary = _keep_picture(summary, draw)
+        summary = keep_picture(summary, draw)
     if as_json:
         emit(summary)
     else:
@@ -189,8 +185,8 @@ def draw_samples(
         options["guide"] = guide
     stream(n, **options, **(overrides or {}))
     confirm_out(out, force=force, holds=SAMPLES)
-    parts = _open_request(out, request, force=force)
-    done: dict[Path, list[int]] = {path: _part_ids(path) for path in sorted(parts.glob("*.npz"))}
+    parts = open_request(out, request, force=force)
+    done: dict[Path, list[int]] = {path: part_ids(path) for path in sorted(parts.glob("*.npz"))}
     kept = [i for ids in done.values() for i in ids]
     if kept:
         note(f"continuing: {len(kept)} of {n} samples are in {out} already")
@@ -200,13 +196,13 @@ def draw_samples(
             batches = stream(n, skip=kept, progress=progress, **options, **(overrides or {}))
             for batch in batches:
                 extra = {"network_calls": batch.network_calls, "seconds": batch.seconds}
-                path = _write_part(parts, batch.state, extra)
+                path = write_part(parts, batch.state, extra)
                 fresh[path] = model.decode(batch.state, extra, seed=seed)
     except KeyboardInterrupt:
         have = len(kept) + sum(len(s.ids) for s in fresh.values())
         note(f"\nstopped: {have} of {n} samples are kept in {out}; the same command goes on")
         raise typer.Exit(130) from None
-    again = [model.decode(*_read_part(path), seed=seed) for path in done]
+    again = [model.decode(*read_part(path), seed=seed) for path in done]
     samples = model.join([*again, *fresh.values()])
     return _finish(model, out, request, samples, picture)
 
@@ -228,148 +224,6 @@ def _finish(
     shutil.rmtree(out / PARTS, ignore_errors=True)
     (out / REQUEST).unlink(missing_ok=True)
     return {**summary, "files": [str(path) for path in files]}
-
-
-# --- one file instead of a folder ---------------------------------------------------------------
-
-FILES = (".smi", ".sdf", ".fasta", ".fa", ".fna", ".faa", ".graphml", ".npz", ".png", ".csv")
-
-
-def _single_file(model: Model, out: Path, force: bool) -> str | None:
-    """Name of the file that ``out`` asks for; None if it is a folder.
-
-    Raises:
-        ArgumentError: The model writes no such file.
-        DataError: It is there already.
-    """
-    from graphdiff.core.errors import ArgumentError, DataError
-
-    formats = model.task.formats()
-    if out.is_dir() or out.suffix not in (*FILES, *formats):
-        return None
-    if out.suffix not in formats:
-        known = ", ".join(formats) or "none"
-        raise ArgumentError(
-            f"--out {out}: a model of kind {model.task.kind!r} writes no {out.suffix} file, but "
-            f"{known}; or give a folder"
-        )
-    if out.exists() and not force:
-        raise DataError(f"{out} exists already; choose another --out, or replace it with --force")
-    return formats[out.suffix]
-
-
-def _keep_file(summary: dict[str, Any], out: Path, name: str) -> dict[str, Any]:
-    """Move the file and ``samples.json`` (as ``OUT.json``) out of the folder of the run."""
-    folder = out.with_name(f".{out.name}.run")
-    about = out.with_name(f"{out.name}.json")
-    (folder / name).replace(out)
-    (folder / SAMPLES).replace(about)
-    pictures = [Path(f) for f in summary["files"] if f.endswith(".png")]
-    kept = [path.replace(out.with_name(path.name)) for path in pictures]
-    shutil.rmtree(folder, ignore_errors=True)
-    return {**summary, "files": [str(out), str(about), *map(str, kept)]}
-
-
-def _places(out: Path | None, picture: str | None, draw: Path | None) -> tuple[Path, str | None]:
-    """Where samples go, and the name that their picture has there.
-
-    Raises:
-        ArgumentError: Nothing says where, or a picture is asked for twice.
-    """
-    from graphdiff.core.errors import ArgumentError
-
-    if draw is None:
-        if out is None:
-            raise ArgumentError("where to? give --out FOLDER (or FILE), or --draw PICTURE.png")
-        return out, picture
-    if picture is not None:
-        raise ArgumentError("--picture and --draw are two ways to ask for one picture; give one")
-    if draw.suffix.lower() != ".png":
-        raise ArgumentError(f"--draw {draw}: pictures are PNG, give a name that ends in .png")
-    return out if out is not None else draw.with_suffix(""), draw.name
-
-
-def _keep_picture(summary: dict[str, Any], draw: Path) -> dict[str, Any]:
-    """Move the picture out of the folder of the samples; there is none of no samples."""
-    draw.parent.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name in summary["files"]:
-        path = Path(name)
-        if path.name == draw.name and path.resolve() != draw.resolve():
-            path = path.replace(draw)
-        files.append(str(path))
-    return {**summary, "files": files}
-
-
-# --- parts: one file per batch ------------------------------------------------------------------
-
-
-def _open_request(out: Path, request: Mapping[str, Any], *, force: bool) -> Path:
-    """The folder of the parts of this request; parts of another request are refused."""
-    from graphdiff.core.errors import DataError
-
-    parts, path = out / PARTS, out / REQUEST
-    if force and (out / SAMPLES).exists():
-        (out / SAMPLES).unlink()
-    elif path.exists():
-        try:
-            found = json.loads(path.read_text("utf-8"))
-        except ValueError:
-            found = {}
-        wrong = [k for k in request if found.get(k) != json.loads(json.dumps(request[k]))]
-        if not wrong:
-            parts.mkdir(exist_ok=True)
-            return parts
-        if not force:
-            raise DataError(
-                f"{out} holds an unfinished request that differs in {', '.join(wrong)}; run that "
-                "command again to finish it, choose another --out, or drop it with --force"
-            )
-    shutil.rmtree(parts, ignore_errors=True)
-    parts.mkdir(parents=True)
-    write_json(path, request)
-    return parts
-
-
-def _write_part(parts: Path, state: State, extra: Mapping[str, float]) -> Path:
-    """Store finished states; the name is a hash of the ids, so no two batches collide."""
-    import numpy as np
-
-    arrays: dict[str, Any] = {f"values.{k}": v.cpu().numpy() for k, v in state.values.items()}
-    arrays |= {f"masks.{k}": v.cpu().numpy() for k, v in state.masks.items()}
-    arrays |= {f"info.{k}": np.float64(v) for k, v in extra.items()}
-    ids = state.ids.cpu().numpy()
-    name = f"{int(ids.min()):015d}-{hashlib.sha256(ids.tobytes()).hexdigest()[:12]}.npz"
-    temporary = parts / f".{name}.tmp"
-    with temporary.open("wb") as file:
-        np.savez(file, ids=ids, **arrays)
-    return temporary.replace(parts / name)
-
-
-def _part_ids(path: Path) -> list[int]:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as archive:
-        ids: list[int] = archive["ids"].tolist()
-    return ids
-
-
-def _read_part(path: Path) -> tuple[State, dict[str, float]]:
-    import numpy as np
-    import torch
-
-    from graphdiff.core.state import State
-
-    with np.load(path, allow_pickle=False) as archive:
-        groups: dict[str, dict[str, Any]] = {"values": {}, "masks": {}, "info": {}}
-        for key in archive.files:
-            group, _, name = key.partition(".")
-            if name:
-                groups[group][name] = archive[key]
-        ids = torch.from_numpy(archive["ids"])
-    values = {k: torch.from_numpy(v) for k, v in groups["values"].items()}
-    masks = {k: torch.from_numpy(v) for k, v in groups["masks"].items()}
-    return State(values, masks, ids), {k: float(v) for k, v in groups["info"].items()}
 
 
 # --- options ------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from graphdiff.core.rng import Key
 from graphdiff.core.state import State
 from graphdiff.graph.nag.build import build_process, channels, encode
 from graphdiff.graph.nag.config import NAGConfig
-from graphdiff.graph.nag.predictor import Predictor
+from graphdiff.graph.nag.predictor import Predictor, minimise
 from graphdiff.graph.nag.space import Architectures
 from graphdiff.graph.nag.spaces import find_space
 from graphdiff.graph.nets.directed import DirectedGCN
@@ -172,30 +172,21 @@ def fit_meta(
         goal = torch.from_numpy((values - made.mean) / made.std).float()
         clean = encode(space, archs, torch.arange(len(archs)), continuous=continuous)
         known = torch.from_numpy(numbers)
-        every = [*net.parameters(), *codes.parameters()]
-        optimizer = torch.optim.Adam(every, lr)
-        plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for k in range(steps):
-            key = Key(seed, torch.arange(batch), step=k)
-            pick = (key.at(stream="pick").uniform(1, torch.float64)[:, 0] * len(archs)).long()
+
+        def loss(key: Key, pick: Tensor) -> Tensor:
             some = clean.select(pick)
             # Half of a batch is clean: that is what architectures are ranked by.
-            u = key.at(stream="time").uniform(1)[:, 0]
-            t = ((2 * u - 1).clamp(min=0)).clamp(min=1e-5)
+            t = (2 * key.at(stream="time").uniform(1)[:, 0] - 1).clamp(min=1e-5)
             seen = process.corrupt(State(some.values, some.masks, key.ids), t, key)
-            told = known[pick]
             if images is None:
                 hide = key.at(stream="told").uniform(1)[:, 0] < UNKNOWN_SHARE
-                code = codes(torch.where(hide, -1, told))
+                code = codes(torch.where(hide, -1, known[pick]))
             else:
-                code = codes(images[told])
-            loss = (made.standard(seen.values, t, code) - goal[pick]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            plan.step()
-            if progress is not None:
-                progress(k + 1, steps)
+                code = codes(images[known[pick]])
+            return (made.standard(seen.values, t, code) - goal[pick]).square().mean()
+
+        every = [*net.parameters(), *codes.parameters()]
+        minimise(loss, every, len(archs), torch.arange(batch), steps, lr, seed, progress)
     net.eval().requires_grad_(False)
     codes.eval().requires_grad_(False)
     return MetaSurrogate(made, codes)

@@ -19,7 +19,7 @@ targets, see :func:`sweep`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import Parameter
 
+from graphdiff.core.checks import classes_of
 from graphdiff.core.denoiser import Denoiser
 from graphdiff.core.errors import ArgumentError
 from graphdiff.core.gaussian import Gaussian, like
@@ -40,7 +42,7 @@ from graphdiff.graph.nag.space import Architectures, SearchSpace
 from graphdiff.graph.nag.spaces import find_space
 from graphdiff.graph.nets.directed import DirectedGCN
 
-__all__ = ["NoisyGuide", "Predictor", "PredictorReward", "fit_predictor", "sweep"]
+__all__ = ["NoisyGuide", "Predictor", "PredictorReward", "fit_predictor", "minimise", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Predictor:
             t: Clock ``[b]``.
             task: Codes of tasks, if it was trained with some.
         """
-        ops = _weights(values["ops"], self._classes, self.continuous)
+        ops = values["ops"]
+        if not ops.is_floating_point():
+            ops = nn.functional.one_hot(ops, classes_of(self.process["ops"]) or 0).float()
         if self.space.wiring is not None:
             wires = torch.from_numpy(self.space.wiring).to(ops.device)
         else:
@@ -82,11 +86,6 @@ class Predictor:
             wires = (adj + 1).clamp(0, 2) / 2 if self.continuous else _there(adj)
             wires = wires.triu(1)
         return self.net(ops, wires, t.to(ops.dtype), task).squeeze(-1)
-
-    @property
-    def _classes(self) -> int:
-        part: Any = self.process["ops"]
-        return int(getattr(part, "classes", 0) or len(getattr(part, "stationary", ())))
 
     def __call__(self, archs: Architectures, task: Tensor | None = None) -> NDArray[np.float64]:
         """Predicted values ``[m]`` of clean architectures, in the units of training."""
@@ -102,12 +101,6 @@ class Predictor:
                 found.append(self.standard(clean.values, clock, codes).double().cpu())
         values: NDArray[np.float64] = torch.cat(found).numpy() * self.std + self.mean
         return values
-
-
-def _weights(ops: Tensor, classes: int, continuous: bool) -> Tensor:
-    if continuous or ops.is_floating_point():
-        return ops
-    return nn.functional.one_hot(ops, classes).float()
 
 
 def _there(adj: Tensor) -> Tensor:
@@ -164,25 +157,55 @@ def fit_predictor(
         made = Predictor(net, space, process, mean, std)
         goal = torch.from_numpy((values - mean) / std).float().to(device)
         clean = encode(space, archs, torch.arange(len(archs)), continuous=continuous).to(device)
-        optimizer = torch.optim.Adam(net.parameters(), lr)
-        plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        for k in range(steps):
-            key = Key(seed, torch.arange(batch, device=device), step=k)
-            pick = (key.at(stream="pick").uniform(1, torch.float64)[:, 0] * len(archs)).long()
+        codes = None if task is None else task.to(device)
+
+        def loss(key: Key, pick: Tensor) -> Tensor:
             some = clean.select(pick)
-            some = State(some.values, some.masks, key.ids)
             t = key.at(stream="time").uniform(1)[:, 0] * float(noisy)
-            seen = process.corrupt(some, t.clamp(min=1e-5), key) if noisy else some
-            codes = None if task is None else task.to(device)[pick]
-            loss = (made.standard(seen.values, t, codes) - goal[pick]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            plan.step()
-            if progress is not None:
-                progress(k + 1, steps)
+            seen = State(some.values, some.masks, key.ids)
+            seen = process.corrupt(seen, t.clamp(min=1e-5), key) if noisy else seen
+            told = None if codes is None else codes[pick]
+            return (made.standard(seen.values, t, told) - goal[pick]).square().mean()
+
+        ids = torch.arange(batch, device=device)
+        minimise(loss, net.parameters(), len(archs), ids, steps, lr, seed, progress)
     net.eval().requires_grad_(False)
     return made
+
+
+def minimise(
+    loss: Callable[[Key, Tensor], Tensor],
+    parameters: Iterable[Parameter],
+    examples: int,
+    ids: Tensor,
+    steps: int,
+    lr: float,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Adam with a cosine schedule on batches that are drawn with replacement.
+
+    Args:
+        loss: Of the noise of a step and the numbers of its examples ``[b]``.
+        parameters: What is trained.
+        examples: Number of examples.
+        ids: ``0 .. b - 1``, on the device of the examples.
+        steps: Updates.
+        lr: Learning rate at the start; zero at the end.
+        seed: Of batches and noise.
+        progress: Called after every step with what is done and all.
+    """
+    optimizer = torch.optim.Adam(parameters, lr)
+    plan = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for k in range(steps):
+        key = Key(seed, ids, step=k)
+        pick = (key.at(stream="pick").uniform(1, torch.float64)[:, 0] * examples).long()
+        optimizer.zero_grad()
+        loss(key, pick).backward()
+        optimizer.step()
+        plan.step()
+        if progress is not None:
+            progress(k + 1, steps)
 
 
 class NoisyGuide(nn.Module):
@@ -239,9 +262,7 @@ class NoisyGuide(nn.Module):
         for name in self.process.names:
             x = state[name]
             if not x.is_floating_point():
-                part: Any = self.process[name]
-                count = int(getattr(part, "classes", 0) or len(part.stationary))
-                x = nn.functional.one_hot(x, count).float()
+                x = nn.functional.one_hot(x, classes_of(self.process[name]) or 0).float()
             values[name] = x.detach().requires_grad_()
         with torch.enable_grad():
             total = self._told.standard(values, t).sum()

@@ -27,7 +27,7 @@ def test_the_closure_is_that_of_networkx() -> None:
 
 @pytest.mark.parametrize("mask", ["closure", "adjacency", "none"])
 def test_places_see_what_the_mask_allows(mask: Any) -> None:
-    """By gradients of each output through 12 layers; adjacency reaches as far through them."""
+    """By gradients of each output through one layer."""
     torch.manual_seed(0)
     net = CATE(WIRES, 7, 7, layers=1, width=16, heads=2, ff=16, mask=mask).eval().double()
     x = torch.rand(1, 8, 7, dtype=torch.float64, requires_grad=True)
