@@ -125,6 +125,21 @@ def test_the_process_is_a_gaussian_process(lift: bool) -> None:
     np.testing.assert_allclose(std, best[2], rtol=1e-4)
 
 
+def test_a_prior_mean_that_is_right_is_kept_and_a_wrong_one_dropped() -> None:
+    archs = SPACE.draw(20, np.random.default_rng(0))
+    asked = SPACE.draw(30, np.random.default_rng(1))
+    views, y = SPACE.features(archs), worth(archs)
+    scaled = lambda a: (worth(a) - y.mean()) / y.std()  # noqa: E731
+    made = GaussianProcess(views, y, scaled(archs), lift=False)
+    mean, _ = made.predict(SPACE.features(asked), scaled(asked))
+    np.testing.assert_allclose(mean, worth(asked), atol=1e-6)  # nothing is left to be learnt
+    plain = GaussianProcess(views, y, lift=False).predict(SPACE.features(asked))[0]
+    assert np.abs(plain - worth(asked)).max() > 0.1
+    wrong = GaussianProcess(views, y, -5 * scaled(archs), lift=False)
+    found, _ = wrong.predict(SPACE.features(asked), -5 * scaled(asked))
+    np.testing.assert_allclose(found, plain)
+
+
 def test_expected_improvement_is_the_integral() -> None:
     rng = np.random.default_rng(0)
     mean, std = np.array([0.0, 1.0, -1.0]), np.array([1.0, 0.5, 2.0])
