@@ -79,7 +79,7 @@ def find(names: Sequence[str], root: str | Path | None = None) -> Path | None:
     """
     for folder in roots(root):
         for name in names:
-            for path in (folder / name, folder / "graphgen" / name):
+            for path in (folder / name, folder / "graphgen" / name, folder / "graphlearn" / name):
                 if path.is_file():
                     return path
     return None
