@@ -8,8 +8,8 @@ and :math:`c` the source view. Two trainings are offered:
   :math:`x_u = \alpha_u z + \sigma_u \varepsilon`, the source a condition. The chain samples from
   the noise of the process. This is the real one.
 * ``corrupts="source"``: as published (Li et al., 2025, arXiv 2501.02313), the *source* is noised
-  and mapped to the target, :math:`x_u = \alpha_u c + \sigma_u \varepsilon`, and the chain begins at the
-  source. With the published schedule this is a residual perceptron on the source, see
+  and mapped to the target, :math:`x_u = \alpha_u c + \sigma_u \varepsilon`, and the chain begins
+  at the source. With the published schedule this is a residual perceptron on the source, see
   :mod:`graphdiff.graph.diffgraph.process`.
 
 Both are the same few objects of the core: a process, a denoiser in the :math:`x_0` parametrisation
@@ -289,7 +289,7 @@ class HeteroDenoiser(nn.Module):
         Args:
             source: ``[n, c]``.
             seed: Of all noise.
-            ids: Numbers of the nodes, int64 ``[n]``, which choose the noise; ``0 .. n-1`` if left out.
+            ids: Numbers of the nodes, int64 ``[n]``, that choose the noise; by default in order.
             grad: Record gradients.
 
         Raises:

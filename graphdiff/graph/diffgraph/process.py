@@ -14,10 +14,10 @@ source itself and follows the means of the posteriors
 :math:`q(x_{t-1} \mid x_t, \hat x_0)` without noise (:class:`PosteriorMean`).
 
 **That chain is one network call.** Write a step as
-:math:`x_{t-1} = a_t x_t + b_t \hat x_0(x_t, t)`. Since :math:`\bar\alpha_0 = 1 - \beta_0` and :math:`\bar\alpha_{-1} = 1`, the last step has
-:math:`a_0 = 0, b_0 = 1`: the chain returns the prediction made at :math:`t = 0`, whatever came
-before. What came before has hardly moved the state: the variances differ by
-:math:`v_{T-1} - v_0 = 9 \cdot 10^{-8}` only, so that with
+:math:`x_{t-1} = a_t x_t + b_t \hat x_0(x_t, t)`. Since :math:`\bar\alpha_0 = 1 - \beta_0` and
+:math:`\bar\alpha_{-1} = 1`, the last step has :math:`a_0 = 0, b_0 = 1`: the chain returns the
+prediction made at :math:`t = 0`, whatever came before. What came before has hardly
+moved the state: the variances differ by :math:`v_{T-1} - v_0 = 9 \cdot 10^{-8}` only, so that with
 :math:`\sigma_t^2 = 1 - \bar\alpha_t \approx \beta_0` and :math:`\alpha_t = \sqrt{\bar\alpha_t}`
 
 .. math::
