@@ -12,21 +12,25 @@ all over *all* :math:`n` generated graphs:
 
 Isomorphism is decided exactly. Colour refinement (Weisfeiler and Leman 1968) gives every node a
 64-bit colour that only depends on its surroundings and every graph the sum of its mixed colours:
-graphs with different sums are not isomorphic, whatever collides. Within a bucket of equal sums,
-graphs whose colours all differ have one possible isomorphism, which is checked; others go to VF2
-(Cordella et al. 2004) restricted to nodes of equal colour.
+graphs with different sums are not isomorphic, whatever collides. Within a bucket of equal sums, if
+pynauty is installed, graphs are looked up by the certificate of their canonical form
+(:mod:`graphdiff.graph.canonical`), one labelling for each. Without it, and for graphs of more than
+:data:`LARGEST` nodes, they are compared in pairs: graphs whose colours all differ have one possible
+isomorphism, which is checked; others go to VF2 (Cordella et al. 2004) restricted to nodes of equal
+colour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.graph.canonical.nauty import available, certificates
 from graphdiff.graph.metrics.intervals import wilson
 from graphdiff.graph.metrics.power import proportion_resolution
 from graphdiff.graph.metrics.report import Metric
@@ -51,6 +55,9 @@ Bool = NDArray[np.bool_]
 Int = NDArray[np.int64]
 
 ROUNDS = 8  # of colour refinement; more rounds only make buckets smaller
+
+LARGEST = 256
+"""Nodes up to which nauty's dense matrices are faster than comparing pairs."""
 
 
 def _ends(graphs: Graphs) -> tuple[Int, Int]:
@@ -166,35 +173,72 @@ def _relabel(graph: Graphs, order: Int) -> Int:
     return np.sort(pairs[:, 0] * len(order) + pairs[:, 1])
 
 
-def isomorphism_classes(*sets: Graphs) -> list[Int]:
+def isomorphism_classes(
+    *sets: Graphs, method: Literal["auto", "canonical", "pairwise"] = "auto"
+) -> list[Int]:
     """Numbers of the isomorphism classes of unlabelled graphs, common to all sets.
+
+    Args:
+        sets: The sets.
+        method: ``canonical`` (needs pynauty), ``pairwise``, or ``auto``: canonical if pynauty is
+            installed. All give the same classes; see the module.
 
     Returns:
         For each set ``int64 [G]``; graphs of any two sets are isomorphic exactly if their numbers
         are equal. Classes are numbered in the order of their first graph.
+
+    Raises:
+        ArgumentError: If there is no such method, or pynauty is not installed.
     """
     from graphdiff.data.graphs import Graphs, concat
 
+    if method not in ("auto", "canonical", "pairwise"):
+        raise ArgumentError(f"method must be auto, canonical or pairwise, found {method!r}")
+    if method == "auto":
+        method = "canonical" if available() else "pairwise"
     plain = [Graphs(g.num_nodes, g.edge_ptr, g.edges) for g in sets]
     graphs = concat(plain)
     colour = _colours(graphs)
     running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_mix(colour))])
     sums = running[graphs.node_ptr[1:]] - running[graphs.node_ptr[:-1]]
-    known: dict[tuple[int, int, int], list[int]] = {}
-    found = np.zeros(len(graphs), np.int64)
-    for i in range(len(graphs)):
-        key = (int(sums[i]), int(graphs.num_nodes[i]), int(graphs.num_edges[i]))
-        found[i] = i
-        for j in known.setdefault(key, []):
-            mine = colour[graphs.node_ptr[i] : graphs.node_ptr[i + 1]]
-            other = colour[graphs.node_ptr[j] : graphs.node_ptr[j + 1]]
-            if _same(graphs[i], graphs[j], mine, other):
+    buckets: dict[tuple[int, int, int], list[int]] = {}
+    keys = zip(sums.tolist(), graphs.num_nodes.tolist(), graphs.num_edges.tolist(), strict=True)
+    for i, key in enumerate(keys):
+        buckets.setdefault(key, []).append(i)
+    found = np.arange(len(graphs))
+    small: list[list[int]] = []
+    rest: list[list[int]] = []
+    for (_, nodes, _), rows in buckets.items():
+        if len(rows) > 1:
+            fits = method == "canonical" and 0 < nodes <= LARGEST
+            (small if fits else rest).append(rows)
+    _look_up(graphs, small, found)
+    for rows in rest:
+        _compare(graphs, rows, colour, found)
+    number = np.unique(found, return_inverse=True)[1].ravel()
+    return np.split(number, np.cumsum([len(g) for g in sets])[:-1])
+
+
+def _look_up(graphs: Graphs, buckets: list[list[int]], found: Int) -> None:
+    """Writes the first isomorphic graph of each graph of some buckets, by certificates."""
+    certified = iter(certificates(graphs, [i for rows in buckets for i in rows]))
+    for rows in buckets:
+        known: dict[bytes, int] = {}
+        for i in rows:
+            found[i] = known.setdefault(next(certified), i)
+
+
+def _compare(graphs: Graphs, rows: list[int], colour: NDArray[np.uint64], found: Int) -> None:
+    """Writes the first isomorphic graph of each graph of a bucket, by tests of pairs."""
+    known: list[int] = []
+    mine = {i: colour[graphs.node_ptr[i] : graphs.node_ptr[i + 1]] for i in rows}
+    for i in rows:
+        for j in known:
+            if _same(graphs[i], graphs[j], mine[i], mine[j]):
                 found[i] = j
                 break
         else:
-            known[key].append(i)
-    number = np.unique(found, return_inverse=True)[1].ravel()
-    return np.split(number, np.cumsum([len(g) for g in sets])[:-1])
+            known.append(i)
 
 
 @dataclass(frozen=True)
