@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 Distortion = Literal["identity", "polydec", "polyinc", "cos", "revcos"]
+Encoding = Literal["none", "rwpe", "laplacian", "spe"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class PairNetConfig:
-    """Shape of :class:`graphdiff.graph.nets.pair_transformer.PairTransformer`; see there."""
+    """Shape of :class:`graphdiff.graph.nets.pair_transformer.PairTransformer`; see there.
+
+    ``encoding`` is ``"none"``, ``"rwpe"``, ``"laplacian"`` or ``"spe"``
+    (:mod:`graphdiff.graph.nets.encoded`).
+    """
 
     kind: Literal["pair"] = "pair"
     layers: int = 5
@@ -93,6 +98,7 @@ class PairNetConfig:
     ratio: int = 2
     steps: int = 12
     count_cycles: bool = False
+    encoding: Encoding = "none"
 
     def __post_init__(self) -> None:
         for name in ("layers", "dx", "de", "dy", "heads", "ratio", "steps"):
@@ -123,6 +129,8 @@ class DigressNetConfig:
         features: Structural input features: ``"cycles"``, ``"all"`` (cycles and spectrum, as
             published), ``"rrwp"`` (as in DeFoG) or ``"none"``.
         steps: Steps of the random walks of ``"rrwp"``.
+        encoding: Positional encoding that is added to the nodes: ``"none"``, ``"rwpe"``,
+            ``"laplacian"`` or ``"spe"`` (:mod:`graphdiff.graph.nets.encoded`).
     """
 
     kind: Literal["digress"] = "digress"
@@ -139,6 +147,7 @@ class DigressNetConfig:
     ff_y: int = 128
     features: Literal["none", "cycles", "all", "rrwp"] = "all"
     steps: int = 12
+    encoding: Encoding = "none"
 
     def __post_init__(self) -> None:
         for name in ("layers", "mlp_x", "mlp_e", "mlp_y", "dx", "de", "dy", "heads", "steps"):

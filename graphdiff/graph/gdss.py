@@ -36,6 +36,7 @@ from graphdiff.core.space import Dense, Space, Symmetric
 from graphdiff.core.state import State
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.gdss_config import GDSSConfig, SampleConfig, SDEConfig
+from graphdiff.graph.nets.encoded import node_encoding
 from graphdiff.graph.nets.gdss import EdgeNetwork, GDSSNetwork, NodeNetwork, NodeNetworkGMH
 from graphdiff.graph.output import GraphOutput
 from graphdiff.graph.sizes import draw_sizes, given_sizes
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from graphdiff.finetune.reward import Reward
 
 __all__ = ["GDSSData", "GDSSTask", "build_network", "build_process", "solver_of"]
+
+ENCODED = 8
+"""Channels that a positional encoding adds to the node features."""
 
 
 def schedule_of(sde: SDEConfig) -> Schedule:
@@ -76,12 +80,15 @@ def build_network(config: GDSSConfig) -> GDSSNetwork:
         "attention": m.attention,
         "heads": m.heads,
     }
+    encoding = node_encoding(m.encoding, ENCODED)
+    read = f if encoding is None else f + ENCODED
     node = (
-        NodeNetwork(f, m.depth, m.hidden)
+        NodeNetwork(read, m.depth, m.hidden, f)
         if m.node == "gcn"
-        else NodeNetworkGMH(f, m.depth, m.hidden, **shape)
+        else NodeNetworkGMH(read, m.depth, m.hidden, outputs=f, **shape)
     )
-    return GDSSNetwork(node, EdgeNetwork(f, m.layers, m.hidden, **shape), powers=m.channels[0])
+    edge = EdgeNetwork(read, m.layers, m.hidden, **shape)
+    return GDSSNetwork(node, edge, powers=m.channels[0], encoding=encoding)
 
 
 def solver_of(sample: SampleConfig) -> Any:
@@ -226,10 +233,13 @@ class GDSSTask(Task):
         return found
 
     def groups(self, denoiser: Denoiser) -> dict[str, list[Parameter]]:
-        """Each network is clipped on its own, as two optimisers would."""
+        """Each network is clipped on its own, as two optimisers would; so is an encoding."""
         net = denoiser.net
         assert isinstance(net, GDSSNetwork)
-        return {"x": list(net.x.parameters()), "adj": list(net.adj.parameters())}
+        found = {"x": list(net.x.parameters()), "adj": list(net.adj.parameters())}
+        return (
+            found if net.encoding is None else {**found, "encoding": [*net.encoding.parameters()]}
+        )
 
     def prepared(self, data: Data) -> GDSSTask:
         """Carries the histogram of node counts into the card."""

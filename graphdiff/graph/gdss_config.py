@@ -94,6 +94,9 @@ class NetworkConfig:
         channels: Edge channels at the start (powers of the adjacency), inside and at the end.
         attention: Width of queries and keys.
         heads: Attention heads.
+        encoding: Positional encoding of the noisy graph that both networks read beside the node
+            features: ``"none"``, ``"rwpe"``, ``"laplacian"`` or ``"spe"``
+            (:mod:`graphdiff.graph.nets.encoded`).
     """
 
     node: Literal["gcn", "gmh"] = "gcn"
@@ -104,6 +107,7 @@ class NetworkConfig:
     channels: tuple[int, int, int] = (2, 8, 4)
     attention: int = 16
     heads: int = 4
+    encoding: Literal["none", "rwpe", "laplacian", "spe"] = "none"
 
     def __post_init__(self) -> None:
         for name in ("depth", "hidden", "layers", "linears", "attention", "heads"):

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from graphdiff.graph.nets.encoded import Encoding, node_encoding
 from graphdiff.graph.nets.features import cycles, rrwp, spectrum
 from graphdiff.graph.nets.weights import bond_weights, class_weights
 
@@ -134,6 +135,8 @@ class DigressNetwork(nn.Module):
         largest: Largest number of nodes.
         cond: Width of a condition vector for each graph.
         hidden_class: Whether the last class is a mask, which is no edge for the features.
+        encoding: Positional encoding that is added to the nodes, see
+            :mod:`graphdiff.graph.nets.encoded`.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class DigressNetwork(nn.Module):
         largest: int = 1,
         cond: int = 0,
         hidden_class: bool = False,
+        encoding: Encoding = "none",
     ) -> None:
         super().__init__()
         self.nodes, self.edges, self.bonds = max(nodes, 1), edges, edges - hidden_class
@@ -171,6 +175,7 @@ class DigressNetwork(nn.Module):
         )
         self.out_x = _mlp(dx, mlp_x, nodes, last=False) if nodes else None
         self.out_e = _mlp(de, mlp_e, edges, last=False)
+        self.encoding = node_encoding(encoding, dx)
 
     def forward(
         self,
@@ -191,6 +196,8 @@ class DigressNetwork(nn.Module):
         atoms = class_weights(values["x"], self.nodes, 2, dtype) if self.classes else node
         more_x, more_e, more_y = self._features(adj, mask, dtype)
         x = self.in_x(torch.cat([atoms, kinds.sum(2), *more_x], -1)) * node
+        if self.encoding is not None:
+            x = x + self.encoding(bond_weights(adj, self.bonds, dtype), mask)
         e = self.in_e(torch.cat([kinds, *more_e], -1))
         e = (e + e.transpose(1, 2)) * 0.5 * pair
         y = self.in_y(torch.cat([label[:, None], *more_y, *([] if cond is None else [cond])], -1))

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
+from graphdiff.graph.nets.encoded import NodeEncoding
 from graphdiff.graph.nets.pairs import (
     outer,
     pair_mask,
@@ -204,25 +205,36 @@ class AttentionLayer(nn.Module):
 
 
 class NodeNetwork(nn.Module):
-    """Node network of GCN layers (``ScoreNetworkX`` of the published code)."""
+    """Node network of GCN layers (``ScoreNetworkX`` of the published code).
 
-    def __init__(self, features: int, depth: int, hidden: int) -> None:
+    Args:
+        features: Node features in.
+        depth: Layers.
+        hidden: Node features inside.
+        outputs: Node features out; as many as come in by default.
+    """
+
+    def __init__(self, features: int, depth: int, hidden: int, outputs: int | None = None) -> None:
         super().__init__()
         widths = [features, *[hidden] * depth]
         self.convs = nn.ModuleList(GraphConv(a, b) for a, b in itertools.pairwise(widths))
-        self.final = MLP([sum(widths), 2 * sum(widths), 2 * sum(widths), features])
+        last = features if outputs is None else outputs
+        self.final = MLP([sum(widths), 2 * sum(widths), 2 * sum(widths), last])
 
     def forward(self, x: Tensor, powers: Tensor, mask: Tensor, real: Tensor) -> Tensor:
-        """``x [f, n, b]``, powers of the adjacency ``[c, p, b]`` to ``[f, n, b]``."""
+        """``x [f, n, b]``, powers of the adjacency ``[c, p, b]`` to ``[outputs, n, b]``."""
         adjacency = _normalised(powers[:1], x.shape[1])
         states = [x]
         for conv in self.convs:
             states.append(torch.tanh(conv(states[-1], adjacency)))
-        return self.final(torch.cat(states).flatten(1)).view(x.shape) * mask
+        return self.final(torch.cat(states).flatten(1)).view(-1, *mask.shape) * mask
 
 
 class NodeNetworkGMH(nn.Module):
-    """Node network of attention layers (``ScoreNetworkX_GMH`` of the published code)."""
+    """Node network of attention layers (``ScoreNetworkX_GMH`` of the published code).
+
+    ``outputs`` is the number of node features out, that of those in by default.
+    """
 
     def __init__(
         self,
@@ -234,22 +246,23 @@ class NodeNetworkGMH(nn.Module):
         channels: tuple[int, int, int],
         attention: int,
         heads: int,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         self.layers = _attention_stack(
             features, depth, hidden, linears, channels, attention, heads, nodes=True
         )
         width = features + depth * hidden
-        self.final = MLP([width, 2 * width, 2 * width, features])
+        self.final = MLP([width, 2 * width, 2 * width, features if outputs is None else outputs])
 
     def forward(self, x: Tensor, powers: Tensor, mask: Tensor, real: Tensor) -> Tensor:
-        """``x [f, n, b]``, powers of the adjacency ``[c, p, b]`` to ``[f, n, b]``."""
+        """``x [f, n, b]``, powers of the adjacency ``[c, p, b]`` to ``[outputs, n, b]``."""
         states, h, channels = [x], x, powers
         for layer in self.layers:
             h, channels = layer(h, channels, mask, real)
             h = torch.tanh(h)  # the layer ends in a tanh of its own; the published net has both
             states.append(h)
-        return self.final(torch.cat(states).flatten(1)).view(x.shape) * mask
+        return self.final(torch.cat(states).flatten(1)).view(-1, *mask.shape) * mask
 
 
 class EdgeNetwork(nn.Module):
@@ -336,11 +349,19 @@ class GDSSNetwork(nn.Module):
         node: The node network.
         edge: The edge network.
         powers: Powers of the adjacency that the networks read.
+        encoding: Positional encoding whose channels both networks read behind those of ``x``.
     """
 
-    def __init__(self, node: nn.Module, edge: nn.Module, *, powers: int) -> None:
+    def __init__(
+        self,
+        node: nn.Module,
+        edge: nn.Module,
+        *,
+        powers: int,
+        encoding: NodeEncoding | None = None,
+    ) -> None:
         super().__init__()
-        self.x, self.adj = node, edge
+        self.x, self.adj, self.encoding = node, edge, encoding
         self.powers = powers
 
     def forward(
@@ -355,7 +376,8 @@ class GDSSNetwork(nn.Module):
         mask = masks.get("x")
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        first = x.permute(2, 1, 0).contiguous()
+        read = x if self.encoding is None else torch.cat([x, self.encoding(adj, mask)], 2)
+        first = read.permute(2, 1, 0).contiguous()
         flags = mask.t().contiguous()
         real, flags = pair_mask(flags).to(x.dtype), flags.to(x.dtype)
         powers = _powers(adj, self.powers)

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from graphdiff.graph.nets.encoded import Encoding, node_encoding
 from graphdiff.graph.nets.features import cycles, rrwp_pairs
 from graphdiff.graph.nets.half import attend, between, incident, pair_ends, square, to_full, to_half
 from graphdiff.graph.nets.weights import bond_weights, class_weights
@@ -157,6 +158,8 @@ class PairTransformer(nn.Module):
         cond: Width of a condition vector for each graph; 0 for none.
         hidden_class: Whether the last node and edge class is a mask (absorbing noise), which is
             no edge for the structural features.
+        encoding: Positional encoding that is added to the nodes, see
+            :mod:`graphdiff.graph.nets.encoded`.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class PairTransformer(nn.Module):
         largest: int = 1,
         cond: int = 0,
         hidden_class: bool = False,
+        encoding: Encoding = "none",
     ) -> None:
         super().__init__()
         self.nodes, self.edges, self.steps, self.largest = nodes, edges, steps, largest
@@ -194,6 +198,7 @@ class PairTransformer(nn.Module):
         self.out_norm_x, self.out_norm_e = _Norm(dx, dy), _Norm(de, dy)
         self.out_x = nn.Linear(dx, nodes) if nodes else None
         self.out_e = nn.Linear(de, edges)
+        self.encoding = node_encoding(encoding, dx)
 
     def forward(
         self,
@@ -247,4 +252,6 @@ class PairTransformer(nn.Module):
         about = label[:, None, None].expand_as(walks[..., :1])
         e = self.in_e(torch.cat([kinds, walks, about, size.expand_as(about)], -1)) * shape.pair
         x = self.in_x(torch.cat(nodes, -1)) * shape.node
+        if self.encoding is not None:
+            x = x + self.encoding(bonded, shape.node.squeeze(-1) > 0)
         return x, e, self.in_y(torch.cat(graph, -1))

@@ -51,8 +51,10 @@ class MapLearner(nn.Module):
         for part in (self.own, self.other):  # as one layer of twice the features
             bound = 1 / math.sqrt(2 * features)
             nn.init.uniform_(part.weight, -bound, bound)
-        acts = {"tanh": torch.tanh, "elu": nn.functional.elu, "id": nn.Identity()}
-        self.act: Callable[[Tensor], Tensor] = acts[act]
+        acts: dict[str, Callable[[Tensor], Tensor]] = {
+            "tanh": torch.tanh, "elu": nn.functional.elu, "id": nn.Identity(),
+        }  # fmt: skip
+        self.act = acts[act]
 
     def forward(self, topology: Topology, x: Tensor) -> Tensor:
         """``[n, features]`` to ``[2m, out]``."""

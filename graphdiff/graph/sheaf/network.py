@@ -130,15 +130,16 @@ class SheafLayer(nn.Module):
     def forward(self, x: Tensor, laplacian: _Operator) -> Tensor:
         """``[n, d, h]`` to the same."""
         config = self.config
-        y = nn.functional.dropout(x, config.dropout, self.training)
-        if self.stalks is not None:
-            y = self.stalks(y.transpose(1, 2)).transpose(1, 2)
-        if self.channels is not None:
-            y = self.channels(y)
+        y = self.mix(nn.functional.dropout(x, config.dropout, self.training))
         y = laplacian(y) if config.filter == "diffusion" else self._polynomial(y, laplacian)
         if config.activation:
             y = nn.functional.elu(y)
         return (1 + torch.tanh(self.keep)) * x - y
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Features times the matrices W1 (coordinates) and W2 (channels)."""
+        y = x if self.stalks is None else self.stalks(x.transpose(1, 2)).transpose(1, 2)
+        return y if self.channels is None else self.channels(y)
 
     def _polynomial(self, x: Tensor, laplacian: _Operator) -> Tensor:
         weights = torch.softmax(self.theta, 0)
