@@ -50,8 +50,8 @@ def heat_terms(t: float, tolerance: float = 1e-6) -> list[float]:
     while True:
         k = len(found)
         term = 2 * float(ive(k, t))
-        # I_{k+1} / I_k < t / (2 (k + 1)), so that past k = t the rest is less than this term.
-        if k > t and term < tolerance:
+        # I_{k+1} / I_k < t / (2k + 1): past k = t, all that is left is less than twice this term.
+        if k > t and 2 * term < tolerance:
             return found
         found.append(-term if k % 2 else term)
 
