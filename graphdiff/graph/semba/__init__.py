@@ -1,0 +1,1 @@
+"""Signed events in continuous time (SEMBA): streams, memories, models, baselines."""

@@ -1,0 +1,153 @@
+"""Passes of a network over a stream: predict, reveal, learn, update."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graphdiff.core.errors import TrainingError
+from graphdiff.graph.semba.memory import State
+from graphdiff.graph.semba.metrics import MAIN, best_threshold, measure
+from graphdiff.graph.semba.net import SembaNet
+from graphdiff.graph.semba.stream import EventStream, Revealed
+
+__all__ = ["Learner", "class_weights", "start_state", "train", "typical_gap"]
+
+Progress = Callable[[int, dict[str, float]], None]
+
+
+def start_state(net: SembaNet, stream: EventStream) -> State:
+    """Before the first event of a stream's events."""
+    events, device = stream.events, next(net.parameters()).device
+    return State.empty(events.num_nodes, net.config.memory, float(events.time[0]), device)
+
+
+def typical_gap(stream: EventStream) -> float:
+    """Median time from an event at a node to the next one there, up to the end of the stream."""
+    events, stop = stream.events, stream.stop
+    nodes = np.concatenate([events.source[:stop], events.target[:stop]])
+    time = np.tile(events.time[:stop], 2)
+    order = np.lexsort((time, nodes))
+    gaps = np.diff(time[order])[np.diff(nodes[order]) == 0]
+    gaps = gaps[gaps > 0]
+    return float(np.median(gaps)) if len(gaps) else 1.0
+
+
+def class_weights(stream: EventStream) -> Tensor:
+    """Weights under which each class has the same share of the training loss."""
+    positive = float((stream.events.weight[: stream.stop] > 0).mean())
+    share = [1 - positive, positive] + [1.0] * (stream.task == "signlink")
+    return 1 / torch.tensor(share).clamp(min=1e-3) / len(share)
+
+
+@dataclass
+class Learner:
+    """What a pass needs beside state and stream.
+
+    Attributes:
+        net: The network.
+        centre: Mean of the training weights, of task ``weight``.
+        spread: Their standard deviation.
+        optimizer: None = nothing is learnt.
+        balance: Weights of the classes in the loss.
+    """
+
+    net: SembaNet
+    centre: float
+    spread: float
+    optimizer: torch.optim.Optimizer | None = None
+    balance: Tensor | None = field(default=None, repr=False)
+
+    def run(self, state: State, stream: EventStream) -> tuple[State, float]:
+        """Predict, then update, batch by batch.
+
+        Returns:
+            The state after the stream, and the mean loss (0 if nothing is learnt).
+        """
+        task, total, count = self.net.config.task, 0.0, 0
+        for batch in stream:
+            with torch.set_grad_enabled(self.optimizer is not None):
+                fresh = self.net.memory.apply_pending(state)
+                scores = self.net(state, fresh, batch.queries)
+            told = scores.detach()
+            if task == "weight":
+                told = told.double() * self.spread + self.centre
+            seen = batch.reveal(told)
+            if self.optimizer is not None:
+                total += self._step(self.optimizer, scores, seen) * len(batch.queries)
+            count += len(batch.queries)
+            state = self.net.memory.commit(state, fresh, seen)
+        return state, total / count
+
+    def _step(self, optimizer: torch.optim.Optimizer, scores: Tensor, seen: Revealed) -> float:
+        """One step on a batch that was predicted and revealed."""
+        loss = self._loss(scores, torch.tensor(seen.labels, device=scores.device))
+        if not torch.isfinite(loss):
+            raise TrainingError("the loss is not finite; lower lr, or look for extreme weights")
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        optimizer.step()
+        return float(loss.detach())
+
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        if self.net.config.task == "weight":
+            goal = ((labels - self.centre) / self.spread).to(scores.dtype)
+            return (scores - goal).square().mean()
+        classes = labels.long()
+        if self.net.config.task == "signlink":
+            return nn.functional.cross_entropy(scores, classes, self.balance)
+        weight = None if self.balance is None else self.balance[classes]
+        goal = labels.to(scores.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(scores, goal, weight)
+
+
+@dataclass
+class Trained:
+    """The outcome of :func:`train`: scores of each epoch, state and threshold of the best."""
+
+    epochs: list[dict[str, float]]
+    state: State
+    threshold: float
+
+
+def train(
+    learner: Learner, stream: EventStream, valid: EventStream | None, progress: Progress | None
+) -> Trained:
+    """Epochs over a stream; the network is left as it was after the best one on ``valid``.
+
+    Memories are reset at the start of each epoch.
+    """
+    net, config = learner.net, learner.net.config
+    optimizer = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.decay)
+    best, wait, found = -np.inf, 0, list[dict[str, float]]()
+    kept: tuple[dict[str, Any], State, float]
+    for epoch in range(config.epochs):
+        net.train()
+        learner.optimizer = optimizer
+        state, loss = learner.run(start_state(net, stream), stream)
+        net.eval()
+        learner.optimizer = None
+        scores, threshold = {"loss": loss}, 0.0
+        if valid is not None:
+            state, _ = learner.run(state, valid)
+            scores |= measure(config.task, valid.scores, valid.labels)
+            if config.task == "sign":
+                threshold = best_threshold(valid.scores, valid.labels)
+        found.append(scores)
+        if progress is not None:
+            progress(epoch + 1, scores)
+        score = scores.get(MAIN[config.task], float(epoch))
+        wait = 0 if score > best else wait + 1
+        if not wait:
+            best, kept = score, (copy.deepcopy(net.state_dict()), state.clone(), threshold)
+        if wait >= config.patience:
+            break
+    net.load_state_dict(kept[0])
+    return Trained(found, kept[1], kept[2])
