@@ -1,0 +1,338 @@
+r"""Meta-paths as products of relations that are applied factor by factor, never multiplied out.
+
+A meta-path such as author-paper-conference-paper-author joins two authors by every walk along it.
+With the relations :math:`B_1, \dots, B_k` along the path the number of walks is the entry of
+
+.. math:: M = B_1 B_2 \cdots B_k, \qquad M x = B_1 (B_2 (\cdots (B_k x))).
+
+:math:`M` is close to dense (DBLP: 5.0 million entries for the path above, 7.0 million through
+terms), its factors are not (68 thousand): one application costs :math:`\sum_i \mathrm{nnz}(B_i)`
+multiplications per column instead of :math:`\mathrm{nnz}(M)`, and stores nothing larger than
+:math:`\max_i n_i` rows. Degrees are an application as well, :math:`d = M \mathbf 1`, so that every
+normalisation is factored:
+
+=============  ==============================================  ==================================
+``norm``       operator                                        what it is
+=============  ==============================================  ==================================
+``walk``       :math:`\prod_i D_i^{-1} B_i`                    a random walk, each step uniform
+``row``        :math:`D^{-1} M`                                mean over walks
+``symmetric``  :math:`D^{-1/2} M D^{-1/2}` (palindromes only)  as in graph convolutions
+``count``      :math:`M`                                       number of walks
+=============  ==============================================  ==================================
+
+Nodes of no walk have :math:`d = 0` and get zero; a ``walk`` that comes to a node without a next
+step ends there, so that its rows may sum to less than one. ``walk`` gives a paper of two authors as
+much to say as one of ten, ``row`` and ``symmetric`` favour hubs.
+
+The matrices that HeCo and DiffGraph use are binary, :math:`[M_{ij} > 0]`: two authors who met once
+at a large conference count as much as two who always publish there. That operator is no product of
+sparse matrices and cannot be factored; :func:`materialise` makes it for comparison. Counting is the
+choice of this library (``docs/diffgraph-nodes.md`` has the measurement).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.data.hetero import HeteroGraph, RelationKey
+from graphdiff.graph.sparse import Pattern
+
+__all__ = ["MetaPath", "Norm", "Step", "default_paths", "materialise", "parse_path"]
+
+Norm = Literal["walk", "row", "symmetric", "count"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a meta-path: a relation, walked from source to target or back."""
+
+    key: RelationKey
+    back: bool = False
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Types where the step starts and ends."""
+        return (self.key[2], self.key[0]) if self.back else (self.key[0], self.key[2])
+
+    def matrix(self, graph: HeteroGraph) -> sp.csr_array:
+        """Counts of edges along the step."""
+        found = graph.relations[self.key]
+        return sp.csr_array(found.T) if self.back else found
+
+
+@dataclass(frozen=True, eq=False)
+class MetaPath:
+    """A meta-path of a graph as a linear operator ``[n_first, n_last]``; see the module docstring.
+
+    Attributes:
+        name: Such as ``author-paper-author``.
+        norm: The normalisation.
+        factors: Pattern and values of each factor, from left to right.
+        left: Factors of rows ``[n_first]``, or None.
+        right: Factors of columns ``[n_last]``, or None.
+    """
+
+    name: str
+    norm: Norm
+    factors: tuple[tuple[Pattern, Tensor], ...]
+    left: Tensor | None = None
+    right: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        graph: HeteroGraph,
+        path: str | Sequence[Step],
+        norm: Norm = "walk",
+        dtype: torch.dtype = torch.float32,
+    ) -> MetaPath:
+        """The operator of a path.
+
+        Args:
+            graph: Has the relations.
+            path: Steps, or text for :func:`parse_path`.
+            norm: The normalisation.
+            dtype: Of the values.
+
+        Raises:
+            ArgumentError: The path does not exist, or ``symmetric`` is asked of a path that does
+                not read the same backwards.
+        """
+        if norm not in get_args(Norm):
+            raise ArgumentError(f"norm is {norm!r}, expected one of {', '.join(get_args(Norm))}")
+        steps = parse_path(graph, path) if isinstance(path, str) else tuple(path)
+        _check(graph, steps)
+        name = "-".join([steps[0].ends[0], *(step.ends[1] for step in steps)])
+        if norm == "symmetric" and not _palindrome(steps):
+            raise ArgumentError(
+                f"{name} does not read the same backwards, so its matrix is not symmetric; use "
+                "norm='walk' or 'row'"
+            )
+        # float64 until everything is normalised: counts of long paths exceed float32's integers
+        factors = [Pattern.from_scipy(step.matrix(graph), torch.float64) for step in steps]
+        if norm == "walk":
+            ones = [values.new_ones(pattern.shape[1]) for pattern, values in factors]
+            factors = [
+                (pattern, values * _inverse(pattern.matmul(values, one))[pattern.row])
+                for (pattern, values), one in zip(factors, ones, strict=True)
+            ]
+        made = cls(name, norm, tuple(factors))
+        if norm in ("row", "symmetric"):
+            degree = made.product(torch.ones(made.shape[1], dtype=torch.float64))
+            if norm == "row":
+                made = replace(made, left=_inverse(degree))
+            else:
+                root = _inverse(degree).sqrt()
+                made = replace(made, left=root, right=root)
+        return made._cast(dtype)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of nodes of the first and of the last type."""
+        return self.factors[0][0].shape[0], self.factors[-1][0].shape[1]
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries, those of all factors: multiplications per column of an application."""
+        return sum(pattern.nnz for pattern, _ in self.factors)
+
+    def peak(self, columns: int) -> int:
+        """Elements of the largest tensor that an application to ``columns`` columns makes."""
+        return max(pattern.shape[0] for pattern, _ in self.factors) * columns
+
+    def product(self, x: Tensor) -> Tensor:
+        """``B_1 (… (B_k x))``, ``[n_first, f]``, of ``x`` ``[n_last, f]``: no outer factors."""
+        for pattern, values in reversed(self.factors):
+            x = pattern.matmul(values, x)
+        return x
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The normalised operator applied to ``x`` ``[n_last, f]`` or ``[n_last]``.
+
+        Gradients go to ``x``. The dtype of ``x`` is that of the operator.
+
+        Raises:
+            ArgumentError: Shapes do not fit.
+        """
+        if self.right is not None:
+            x = _scale(self.right, x)
+        x = self.product(x)
+        return x if self.left is None else _scale(self.left, x)
+
+    def to(self, device: torch.device | str) -> MetaPath:
+        """The same operator on another device."""
+        return replace(
+            self,
+            factors=tuple((p.to(device), v.to(device)) for p, v in self.factors),
+            left=None if self.left is None else self.left.to(device),
+            right=None if self.right is None else self.right.to(device),
+        )
+
+    def _cast(self, dtype: torch.dtype) -> MetaPath:
+        return replace(
+            self,
+            factors=tuple((p, v.to(dtype)) for p, v in self.factors),
+            left=None if self.left is None else self.left.to(dtype),
+            right=None if self.right is None else self.right.to(dtype),
+        )
+
+
+def parse_path(graph: HeteroGraph, text: str) -> tuple[Step, ...]:
+    """Steps of a path in words: types joined by ``-``, as in ``author-paper-author``.
+
+    Where several relations join two types, the one meant stands in brackets between them:
+    ``paper-[cites]-paper``; a relation of a type with itself has edges both ways.
+
+    Raises:
+        ArgumentError: A type or relation does not exist, or several relations would do.
+    """
+    words, steps, named = text.split("-"), list[Step](), None
+    if len(words) < 2 or words[0] not in graph.sizes:
+        raise ArgumentError(
+            f"meta-path {text!r}: expected types joined by '-', of {', '.join(graph.sizes)}"
+        )
+    at = words[0]
+    for word in words[1:]:
+        if word.startswith("[") and word.endswith("]") and named is None:
+            named = word[1:-1]
+            continue
+        steps.append(_step(graph, text, at, word, named))
+        at, named = word, None
+    if named is not None:
+        raise ArgumentError(f"meta-path {text!r} ends in a relation; end it with a type")
+    return tuple(steps)
+
+
+def default_paths(graph: HeteroGraph) -> tuple[tuple[Step, ...], ...]:
+    """Every path from the target type and back the same way, of one relation out or of two.
+
+    Relations of a type with itself are left out of the longer ones. Of the HeCo sets these are the
+    published paths: author-paper-author, author-paper-conference-paper-author and
+    author-paper-term-paper-author for DBLP, and those of two relations for AMiner and ACM.
+
+    Raises:
+        ArgumentError: No relation with edges touches the target type.
+    """
+    there = [key for key, matrix in graph.relations.items() if matrix.nnz]
+    one = [(Step(key),) for key in there if key[0] == key[2] == graph.target]
+    out = [s for key in there if key[0] != key[2] for s in (Step(key), Step(key, True))]
+    first = [step for step in out if step.ends[0] == graph.target]
+    found = [*one, *((step, replace(step, back=not step.back)) for step in first)]
+    for step in first:
+        for on in out:
+            if on.ends[0] == step.ends[1] and on.key != step.key:
+                half = (step, on)
+                found.append((*half, *(replace(s, back=not s.back) for s in reversed(half))))
+    if not found:
+        raise ArgumentError(
+            f"no relation with edges touches {graph.target!r}; without one there is nothing to "
+            "propagate: use features alone"
+        )
+    # A longer path whose shorter half already returns to the target adds nothing new.
+    return tuple(p for p in found if graph.target not in [s.ends[1] for s in p[:-1]] or len(p) == 2)
+
+
+def materialise(path: MetaPath, *, binary: bool = False, limit: int = 50_000_000) -> sp.csr_array:
+    """The product as one sparse matrix, for comparison: what :class:`MetaPath` avoids.
+
+    Args:
+        path: The operator.
+        binary: Every entry that is there counts 1, and ``norm`` is applied to that matrix (``row``
+            or ``symmetric``; of ``walk``, rows).
+        limit: Largest number of entries that may arise.
+
+    Raises:
+        ArgumentError: More entries would arise than ``limit``.
+    """
+    made: sp.csr_array | None = None
+    for pattern, values in path.factors:
+        row, col = pattern.row.cpu().numpy(), pattern.col.cpu().numpy()
+        factor = sp.csr_array((values.double().cpu().numpy(), (row, col)), shape=pattern.shape)
+        if made is not None:
+            bound = int(
+                np.minimum(made.astype(bool) @ np.diff(factor.indptr), factor.shape[1]).sum()
+            )
+            if bound > limit:
+                raise ArgumentError(
+                    f"{path.name}: the product may have {bound:,} entries, more than the limit of "
+                    f"{limit:,}; apply the path factored"
+                )
+        made = factor if made is None else sp.csr_array(made @ factor)
+    assert made is not None
+    if not binary:
+        left = 1.0 if path.left is None else path.left.double().cpu().numpy()[:, None]
+        right = 1.0 if path.right is None else path.right.double().cpu().numpy()
+        return sp.csr_array(sp.csr_array(made * left) * right)
+    made.data[:] = 1.0
+    if path.norm == "count":
+        return made
+    degree = np.maximum(np.asarray(made.sum(1)).ravel(), 1.0)
+    if path.norm == "symmetric":
+        made = sp.csr_array(made * (degree**-0.5)[:, None])
+        return sp.csr_array(made * degree**-0.5)
+    return sp.csr_array(made * (1 / degree)[:, None])
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _inverse(degree: Tensor) -> Tensor:
+    """``1 / d``, zero where ``d`` is zero."""
+    return torch.where(degree > 0, 1 / degree.clamp(min=math.ulp(0.0)), 0.0)
+
+
+def _scale(factor: Tensor, x: Tensor) -> Tensor:
+    return factor * x if x.dim() == 1 else factor[:, None] * x
+
+
+def _palindrome(steps: Sequence[Step]) -> bool:
+    """Whether the path is its own reverse; a relation of a type with itself is its own reverse."""
+    turned = [replace(s, back=not s.back) for s in reversed(steps)]
+    return all(
+        a.key == b.key and (a.back == b.back or a.key[0] == a.key[2])
+        for a, b in zip(steps, turned, strict=True)
+    )
+
+
+def _check(graph: HeteroGraph, steps: Sequence[Step]) -> None:
+    if not steps:
+        raise ArgumentError("a meta-path needs one step or more; found none")
+    for step in steps:
+        if step.key not in graph.relations:
+            raise ArgumentError(f"this graph has no relation {step.key}; it has {_listed(graph)}")
+    for a, b in pairwise(steps):
+        if a.ends[1] != b.ends[0]:
+            raise ArgumentError(f"a step ends at {a.ends[1]!r}, the next starts at {b.ends[0]!r}")
+
+
+def _step(graph: HeteroGraph, text: str, a: str, b: str, named: str | None) -> Step:
+    both = [Step(key, back) for key in graph.relations for back in (False, True)]
+    fits = [s for s in both if s.ends == (a, b) and named in (None, s.key[1])]
+    if a == b:
+        fits = [s for s in fits if not s.back]
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        raise ArgumentError(
+            f"meta-path {text!r}: no relation{f' {named!r}' if named else ''} joins {a!r} and "
+            f"{b!r}; there are {_listed(graph)}"
+        )
+    names = ", ".join(s.key[1] for s in fits)
+    raise ArgumentError(
+        f"meta-path {text!r}: {a!r} and {b!r} are joined by {names}; say which, as in "
+        f"{a}-[{fits[0].key[1]}]-{b}"
+    )
+
+
+def _listed(graph: HeteroGraph) -> str:
+    return ", ".join("-".join(key) for key in graph.relations)
