@@ -1,9 +1,9 @@
 r"""Signed events of two camps: what structural balance says, made to order.
 
-Each node belongs to a camp :math:`c_u = \pm 1` that nobody sees; active nodes are drawn more often.
-An event of ``u`` and ``v`` has the sign :math:`c_u c_v`, turned over with probability ``noise``. The
-sign of a pair that never met follows from common neighbours alone: how many events a node was part
-of, and how many of them were negative, say next to nothing.
+Each node belongs to a camp :math:`c_u = \pm 1` that nobody sees; active nodes are drawn more
+often. An event of ``u`` and ``v`` has the sign :math:`c_u c_v`, turned over with probability
+``noise``. The sign of a pair that never met follows from common neighbours alone: how many events a
+node was part of, and how many of them were negative, say next to nothing.
 """
 
 from __future__ import annotations

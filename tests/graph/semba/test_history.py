@@ -47,7 +47,7 @@ def slow(events: SignedEvents, u: int, v: int, t: float, seen: int) -> dict[str,
             for k, e in mine:
                 before = [x for x in rows[:k] if x[3] < e[3]]
                 sign = np.sign(e[2])
-                # Of an event given: how the receiver stands; of one received: how the giver praises.
+                # Given: against how the receiver stands. Received: against how the giver praises.
                 residual += sign - mean(before, 1 - end, e[1 - end])
                 trusted += sign * max(mean(before, 1, e[1 - end]), 0)
             values = {
