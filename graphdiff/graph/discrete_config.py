@@ -85,7 +85,8 @@ class PairNetConfig:
     """Shape of :class:`graphdiff.graph.nets.pair_transformer.PairTransformer`; see there.
 
     ``encoding`` is ``"none"``, ``"rwpe"``, ``"laplacian"`` or ``"spe"``
-    (:mod:`graphdiff.graph.nets.encoded`).
+    (:mod:`graphdiff.graph.nets.encoded`); ``mixing`` is ``"attention"`` or ``"sheaf"``
+    (:mod:`graphdiff.graph.nets.sheaf_mixing`).
     """
 
     kind: Literal["pair"] = "pair"
@@ -99,6 +100,7 @@ class PairNetConfig:
     steps: int = 12
     count_cycles: bool = False
     encoding: Encoding = "none"
+    mixing: Literal["attention", "sheaf"] = "attention"
 
     def __post_init__(self) -> None:
         for name in ("layers", "dx", "de", "dy", "heads", "ratio", "steps"):

@@ -20,6 +20,7 @@ CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
     "plain masks": (0, 3, {"hidden_class": True}),
     "told": (0, 2, {"cond": 5}),
     "bare": (4, 4, {"triangles": 0, "count_cycles": False, "layers": 1}),
+    "sheaf": (4, 4, {"mixing": "sheaf"}),
 }
 cases = pytest.mark.parametrize("case", CASES)
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +33,13 @@ from torch.nn import functional
 from graphdiff.graph.nets.encoded import Encoding, node_encoding
 from graphdiff.graph.nets.features import cycles, rrwp_pairs
 from graphdiff.graph.nets.half import attend, between, incident, pair_ends, square, to_full, to_half
+from graphdiff.graph.nets.sheaf_mixing import SheafMixing
 from graphdiff.graph.nets.weights import bond_weights, class_weights
 
 __all__ = ["PairTransformer", "clock_features"]
 
 NEVER = -1e9
+Mixing = Literal["attention", "sheaf"]
 
 
 def clock_features(t: Tensor, width: int) -> Tensor:
@@ -89,14 +91,18 @@ class _Norm(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, dx: int, de: int, dy: int, heads: int, triangles: int, ratio: int) -> None:
+    def __init__(
+        self, dx: int, de: int, dy: int, heads: int, triangles: int, ratio: int, mixing: Mixing
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.scale = (dx // heads) ** -0.5
         self.norm_x, self.norm_e, self.norm_f = _Norm(dx, dy), _Norm(de, dy), _Norm(dx, dy)
-        self.qkv = nn.Linear(dx, 3 * dx, bias=False)
-        self.bias = nn.Linear(de, heads)
-        self.attended = nn.Linear(dx, dx)
+        self.sheaf = SheafMixing(dx, de, heads) if mixing == "sheaf" else None
+        if self.sheaf is None:
+            self.qkv = nn.Linear(dx, 3 * dx, bias=False)
+            self.bias = nn.Linear(de, heads)
+            self.attended = nn.Linear(dx, dx)
         self.ends = nn.Linear(dx, 2 * de)
         self.paths = nn.Linear(de, 2 * triangles) if triangles else None
         self.edge = nn.Sequential(
@@ -106,7 +112,8 @@ class _Layer(nn.Module):
             nn.Linear(dx + de, ratio * dx), nn.SiLU(), nn.Linear(ratio * dx, dx)
         )
         self.graph = nn.Sequential(nn.Linear(dx + de + dy, dy), nn.SiLU(), nn.Linear(dy, dy))
-        for last in (self.attended, self.edge[-1], self.node[-1], self.graph[-1]):
+        mixed = self.attended if self.sheaf is None else self.sheaf.outer
+        for last in (mixed, self.edge[-1], self.node[-1], self.graph[-1]):
             assert isinstance(last, nn.Linear)
             nn.init.normal_(last.weight, std=0.02)
             nn.init.zeros_(last.bias)
@@ -116,10 +123,13 @@ class _Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         n = shape.n
         seen, edges = self.norm_x(x, y), self.norm_e(e, y)
-        q, k, v = self.qkv(seen).chunk(3, -1)
-        bias = to_full(self.bias(edges), n) + shape.hidden
-        # Padded nodes attend as well; what they gather must not reach the mean over the nodes.
-        x = x + self.attended(attend(q * self.scale, k, v, bias, self.heads)) * shape.node
+        # Padded nodes hear others as well; it must not reach the mean over the nodes.
+        if self.sheaf is not None:
+            x = x + self.sheaf(seen, edges, shape.pair) * shape.node
+        else:
+            q, k, v = self.qkv(seen).chunk(3, -1)
+            bias = to_full(self.bias(edges), n) + shape.hidden
+            x = x + self.attended(attend(q * self.scale, k, v, bias, self.heads)) * shape.node
         e = e + self.edge(self._about_pairs(x, edges, shape)) * shape.pair
         gathered = incident(e, n) * shape.root
         x = x + self.node(torch.cat([self.norm_f(x, y), gathered], -1)) * shape.node
@@ -160,6 +170,8 @@ class PairTransformer(nn.Module):
             no edge for the structural features.
         encoding: Positional encoding that is added to the nodes, see
             :mod:`graphdiff.graph.nets.encoded`.
+        mixing: How nodes hear each other: ``"attention"``, or ``"sheaf"`` diffusion with a stalk
+            coordinate for each head (:mod:`graphdiff.graph.nets.sheaf_mixing`).
     """
 
     def __init__(
@@ -180,6 +192,7 @@ class PairTransformer(nn.Module):
         cond: int = 0,
         hidden_class: bool = False,
         encoding: Encoding = "none",
+        mixing: Mixing = "attention",
     ) -> None:
         super().__init__()
         self.nodes, self.edges, self.steps, self.largest = nodes, edges, steps, largest
@@ -193,7 +206,7 @@ class PairTransformer(nn.Module):
             nn.Linear(dy, dy),
         )
         self.layers = nn.ModuleList(
-            _Layer(dx, de, dy, heads, triangles, ratio) for _ in range(layers)
+            _Layer(dx, de, dy, heads, triangles, ratio, mixing) for _ in range(layers)
         )
         self.out_norm_x, self.out_norm_e = _Norm(dx, dy), _Norm(de, dy)
         self.out_x = nn.Linear(dx, nodes) if nodes else None

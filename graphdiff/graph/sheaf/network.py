@@ -217,9 +217,10 @@ class SheafNetwork(nn.Module):
                     f"the network embeds the {len(self.rows)} nodes of its own graph "
                     f"(network.adjacency), found a graph of {topology.n}; train without it"
                 )
-            mean = topology.degree.clamp(min=1).to(y.dtype).rsqrt()
-            ones = mean.index_select(0, topology.v) * mean.index_select(0, topology.u)
-            values = topology.in_order(ones, torch.zeros_like(mean))
+            # Not normalised by node: that would hide the degrees.
+            mean = max(topology.entries / max(topology.n, 1), 1.0)
+            off = y.new_full((topology.entries,), mean**-0.5)
+            values = topology.in_order(off, y.new_zeros(topology.n))
             y = y + self.join(drop(topology.pattern.matmul(values, self.rows), config.dropout))
         y = drop(nn.functional.elu(y), config.dropout)
         if self.second is not None:

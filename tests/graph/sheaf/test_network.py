@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_diffusion_lowers_the_energy_and_keeps_the_global_sections():
     energies = [
         float(laplacian.energy(heat(laplacian, section, t)).detach()) for t in (0, 0.5, 1, 2, 4)
     ]
-    assert all(a > b for a, b in zip(energies, energies[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(energies))
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 5.0, 80.0])
@@ -270,7 +271,7 @@ def test_layers_count_their_products():
         section = net.encode(x, topology)
         laplacian = net.laplacian(section, topology)
         calls = []
-        net.layers[0](section, lambda y, a=laplacian: calls.append(1) or a(y))
+        net.layers[0](section, lambda y, a=laplacian, c=calls: c.append(1) or a(y))
         assert len(calls) == products
 
 
