@@ -179,6 +179,10 @@ def test_symmetry_saves_work() -> None:
     assert search(of(nx.circulant_graph(41, [1, 3])))[1] < 10
     for g in (nx.gnp_random_graph(60, 0.2, seed=0), nx.gnp_random_graph(200, 0.05, seed=1)):
         assert search(of(g))[1] < 5
+    pairs = np.array(list(itertools.combinations(range(9), 2)))
+    distinct = ColouredGraph(9, pairs, edge_colour=np.arange(len(pairs)))
+    tournament = ColouredGraph(9, pairs, directed=True)
+    assert [search(g)[1] for g in (distinct, tournament)] == [1, 1]  # refinement is enough
 
 
 def test_work_is_bounded_and_the_message_names_the_extra() -> None:
