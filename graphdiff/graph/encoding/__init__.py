@@ -1,0 +1,1 @@
+"""Positional encodings of nodes: spectra, random walks, and what networks make of them."""
