@@ -72,6 +72,7 @@ class SignedTemporalModel:
         state: Memories after the last event that was seen.
         epochs: Validation scores of the epochs, in order.
         threshold: Of the logit of a sign.
+        validation: What it said about the validation stream in the epoch that was chosen.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class SignedTemporalModel:
         self.config, self.net, self.state = config, net, state
         self.epochs: list[dict[str, float]] = []
         self.threshold = 0.0
+        self.validation: Predictions | None = None
         self._known, self._centre, self._spread = known, centre, spread
 
     # -- training ---------------------------------------------------------------------------------
@@ -127,6 +129,8 @@ class SignedTemporalModel:
         known = _digest(stream.events, found.state.position)
         made = cls(config, net, found.state, known, learner.centre, learner.spread)
         made.epochs, made.threshold = found.epochs, found.threshold
+        if found.said is not None:
+            made.validation = Predictions(config.task, *found.said, found.threshold)
         return made
 
     # -- use --------------------------------------------------------------------------------------
@@ -171,6 +175,7 @@ class SignedTemporalModel:
             self._spread,
         )  # fmt: skip
         made.epochs, made.threshold = list(self.epochs), self.threshold
+        made.validation = self.validation
         return made
 
     def with_online(self, online: float) -> SignedTemporalModel:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from graphdiff.core.errors import TrainingError
@@ -19,6 +20,7 @@ from graphdiff.graph.semba.stream import EventStream, Revealed
 
 __all__ = ["Learner", "class_weights", "start_state", "train", "typical_gap"]
 
+Floats = NDArray[np.float64]
 Progress = Callable[[int, dict[str, float]], None]
 
 
@@ -110,11 +112,19 @@ class Learner:
 
 @dataclass
 class Trained:
-    """The outcome of :func:`train`: scores of each epoch, state and threshold of the best."""
+    """The outcome of :func:`train`.
+
+    Attributes:
+        epochs: Loss and validation scores of each epoch.
+        state: After the best epoch.
+        threshold: Of signs, best on validation.
+        said: Scores of the validation stream in the best epoch, and its answers.
+    """
 
     epochs: list[dict[str, float]]
     state: State
     threshold: float
+    said: tuple[Floats, Floats] | None
 
 
 def train(
@@ -127,27 +137,28 @@ def train(
     net, config = learner.net, learner.net.config
     optimizer = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.decay)
     best, wait, found = -np.inf, 0, list[dict[str, float]]()
-    kept: tuple[dict[str, Any], State, float]
+    kept: tuple[dict[str, Any], Trained]
     for epoch in range(config.epochs):
         net.train()
         learner.optimizer = optimizer
         state, loss = learner.run(start_state(net, stream), stream)
         net.eval()
         learner.optimizer = None
-        scores, threshold = {"loss": loss}, 0.0
+        scores, threshold, said = {"loss": loss}, 0.0, None
         if valid is not None:
             state, _ = learner.run(state, valid)
-            scores |= measure(config.task, valid.scores, valid.labels)
-            if config.task == "sign":
-                threshold = best_threshold(valid.scores, valid.labels)
+            said = (valid.scores, valid.labels)
+            scores |= measure(config.task, *said)
+            threshold = best_threshold(*said) if config.task == "sign" else 0.0
         found.append(scores)
         if progress is not None:
             progress(epoch + 1, scores)
         score = scores.get(MAIN[config.task], float(epoch))
         wait = 0 if score > best else wait + 1
         if not wait:
-            best, kept = score, (copy.deepcopy(net.state_dict()), state.clone(), threshold)
+            outcome = Trained(found, state.clone(), threshold, said)
+            best, kept = score, (copy.deepcopy(net.state_dict()), outcome)
         if wait >= config.patience:
             break
     net.load_state_dict(kept[0])
-    return Trained(found, kept[1], kept[2])
+    return kept[1]
