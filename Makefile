@@ -32,6 +32,8 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt
 
 $(VENV)/.dev-installed: $(VENV)/.demo-installed
 	$(PIP) install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PIP) install -q -c constraints.txt pynauty || \
+	  echo 'pynauty is not installed (it may need a C compiler): tests that compare with it are skipped'
 	@touch $@
 
 demo: $(VENV)/.demo-installed

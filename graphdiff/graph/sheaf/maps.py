@@ -42,10 +42,15 @@ class MapLearner(nn.Module):
         features: Of a node.
         out: Numbers of a map.
         act: ``tanh``, ``elu`` or ``id``.
+        start: Values ``[out]`` before ``act`` where features say nothing: a bias, and it is
+            learned. Without it maps of small features are near zero, and with them the Laplacian.
     """
 
-    def __init__(self, features: int, out: int, act: str = "tanh") -> None:
+    def __init__(
+        self, features: int, out: int, act: str = "tanh", start: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.start = None if start is None else nn.Parameter(start.clone())
         self.own = nn.Linear(features, out, bias=False)
         self.other = nn.Linear(features, out, bias=False)
         for part in (self.own, self.other):  # as one layer of twice the features
@@ -59,6 +64,7 @@ class MapLearner(nn.Module):
     def forward(self, topology: Topology, x: Tensor) -> Tensor:
         """``[n, features]`` to ``[2m, out]``."""
         own, other = self.own(x), self.other(x)
+        own = own if self.start is None else own + self.start
         return self.act(own.index_select(0, topology.v) + other.index_select(0, topology.u))
 
 

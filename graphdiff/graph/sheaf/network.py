@@ -53,6 +53,8 @@ class SheafConfig:
         orthogonal: ``householder`` or ``cayley``, for ``bundle``.
         edge_weights: Learn a weight of each edge, for ``bundle``.
         per_layer: Learn new maps in each layer; else once, from the features of the first.
+        identity_start: Diagonal and general maps begin near the identity sheaf, by a learned bias;
+            as published, without, they begin near zero.
         mix_stalks: The matrix W1.
         mix_channels: The matrix W2.
         activation: ELU after the filter; without, a layer is linear in its features.
@@ -75,6 +77,7 @@ class SheafConfig:
     orthogonal: Literal["householder", "cayley"] = "householder"
     edge_weights: bool = True
     per_layer: bool = True
+    identity_start: bool = False
     mix_stalks: bool = True
     mix_channels: bool = True
     activation: bool = True
@@ -197,7 +200,8 @@ class SheafNetwork(nn.Module):
         self.learners, self.weights = nn.ModuleList(), nn.ModuleList()
         if config.maps in LEARNED and config.layers:
             for _ in range(config.layers if config.per_layer else 1):
-                self.learners.append(MapLearner(wide, map_width(config.maps, config.stalk)))
+                out = map_width(config.maps, config.stalk)
+                self.learners.append(MapLearner(wide, out, start=_start(config)))
                 if config.maps == "bundle" and config.edge_weights:
                     self.weights.append(MapLearner(wide, 1, "id"))
         self.decoder = nn.Linear(wide, outputs)
@@ -277,6 +281,13 @@ class SheafNetwork(nn.Module):
                 made["connection", config.stalk] = connection(topology, x, config.stalk)
             return _Operator(SheafLaplacian.transported(topology, made["connection", config.stalk]))
         return None
+
+
+def _start(config: SheafConfig) -> Tensor | None:
+    if not config.identity_start or config.maps == "bundle":
+        return None
+    one = torch.ones(config.stalk)
+    return one if config.maps == "diagonal" else torch.diag(one).flatten()
 
 
 def _appended(topology: Topology, signs: Tensor) -> SheafLaplacian:

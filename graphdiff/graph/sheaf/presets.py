@@ -1,0 +1,88 @@
+"""Settings for public graphs, which ``graphdiff fit sheaf --data NAME`` uses.
+
+Each was chosen by the mean validation score over public splits, in a few random settings of depth,
+stalk, dropout, weight decay and degree, never by a test score. ``diffusion`` is Neural Sheaf
+Diffusion, ``chebyshev`` the polynomial filter. ``adjacency``, an embedding of the rows of the
+adjacency matrix, is what chameleon and squirrel need; an MLP with it is as good (``docs/sheaf.md``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from graphdiff.graph.evaluate.training import FitConfig
+from graphdiff.graph.sheaf.network import SheafConfig
+
+__all__ = ["Preset", "preset"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Network and training for one graph.
+
+    Attributes:
+        network: Shape.
+        fit: Training.
+        normalise: Whether rows of the features are divided by their sum.
+    """
+
+    network: SheafConfig
+    fit: FitConfig
+    normalise: bool = True
+
+
+_TEXAS = Preset(
+    SheafConfig(stalk=2, highpass=True, hidden=32, mix_stalks=False, identity_start=True,
+                dropout=0.5, input_dropout=0.6),
+    FitConfig(600, 80, 0.02, 4.55e-3, 1e-2, "loss"),
+    normalise=False,
+)  # fmt: skip
+_WISCONSIN = Preset(
+    SheafConfig(stalk=3, lowpass=True, highpass=True, hidden=32, dropout=0.7276),
+    FitConfig(500, 100, 0.02, 6.686e-4, select="loss"),
+)
+_FILM = Preset(
+    SheafConfig(stalk=2, hidden=16, dropout=0.6, input_dropout=0.4, highpass=True),
+    FitConfig(150, 30, 0.01, 1e-3, select="loss"),
+)
+_CORA = Preset(
+    SheafConfig(stalk=2, highpass=True, hidden=32, dropout=0.6, input_dropout=0.4),
+    FitConfig(200, 40, 0.01, 1e-3, select="loss"),
+)
+_WIKI = Preset(
+    SheafConfig(stalk=2, hidden=32, dropout=0.5, input_dropout=0.5, encoder_layers=2,
+                adjacency=64),
+    FitConfig(150, 40, 0.01, 3e-4, 1e-3),
+)  # fmt: skip
+_SWEEPER = Preset(
+    SheafConfig(stalk=2, layers=6, hidden=16, dropout=0.2, norm=True),
+    FitConfig(200, 60, 0.01, 1e-5, select="roc_auc"),
+    normalise=False,
+)
+_KNOWN: dict[str, tuple[Preset, dict[str, int | bool]]] = {
+    "texas": (_TEXAS, {"identity_start": False}),
+    "wisconsin": (_WISCONSIN, {}),
+    "film": (_FILM, {}),
+    "cora": (_CORA, {}),
+    "citeseer": (_CORA, {}),
+    "chameleon": (_WIKI, {}),
+    "squirrel": (_WIKI, {"layers": 1, "degree": 2}),
+    "chameleon_filtered": (_WIKI, {}),
+    "squirrel_filtered": (_WIKI, {"layers": 1, "degree": 2}),
+    "minesweeper": (_SWEEPER, {"layers": 4, "degree": 3}),
+    "tolokers": (_SWEEPER, {"layers": 2, "degree": 3}),
+}
+
+
+def preset(name: str, filter: Literal["diffusion", "chebyshev"] = "chebyshev") -> Preset:
+    """Settings for a public graph, and those that suit most small ones for any other.
+
+    Args:
+        name: Of the graph.
+        filter: Which network.
+    """
+    base, changes = _KNOWN.get(name, (Preset(SheafConfig(), FitConfig()), {}))
+    if filter == "diffusion":
+        return base
+    return replace(base, network=replace(base.network, filter=filter, **changes))  # type: ignore[arg-type]
