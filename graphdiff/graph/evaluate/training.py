@@ -91,6 +91,7 @@ def fit_nodes(
     *,
     groups: Mapping[str, list[nn.Parameter]] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Fitted:
     """Train ``network``; its weights are those of the best validation epoch afterwards.
 
@@ -102,6 +103,7 @@ def fit_nodes(
         config: Settings.
         groups: Parameters with a weight decay of their own; ``maps`` is known.
         progress: Called after each epoch with what is done and all.
+        stop: Asked after each epoch whether to stop there, with the best weights so far.
 
     Raises:
         TrainingError: The loss is not finite.
@@ -135,7 +137,7 @@ def fit_nodes(
             best, epoch, kept = score, k + 1, copy.deepcopy(network.state_dict())
         if progress is not None:
             progress(k + 1, config.epochs)
-        if k + 1 - epoch >= config.patience:
+        if k + 1 - epoch >= config.patience or (stop is not None and stop()):
             break
     network.load_state_dict(kept)
     network.eval()
