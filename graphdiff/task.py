@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from graphdiff.core.step import Step
     from graphdiff.finetune.reward import Reward
 
-__all__ = ["Chain", "Data", "Samples", "Task", "task_class", "task_kinds"]
+__all__ = ["PREDICTORS", "Chain", "Data", "Samples", "Task", "task_class", "task_kinds"]
 
 GROUP = "graphdiff.tasks"
+
+PREDICTORS = {"sheaf": ("classes of the nodes of a graph", "graphdiff predict")}
+"""Kinds of model folders that only predict: what, and by which command."""
 
 
 class Data(ABC):
@@ -242,6 +245,12 @@ def task_class(kind: str) -> type[Task]:
         if point.name == kind:
             loaded: type[Task] = point.load()
             return loaded
+    if kind in PREDICTORS:
+        what, command = PREDICTORS[kind]
+        raise ConfigError(
+            f"a model of kind {kind!r} predicts {what} and generates nothing, so it cannot be "
+            f"sampled, trained or evaluated as a task; use `{command}`"
+        )
     raise ConfigError(
         f"unknown task kind {kind!r}: installed kinds are {', '.join(task_kinds()) or 'none'}; "
         "correct `kind` in the config, or install the package that provides it"

@@ -36,9 +36,12 @@ def card(
         return
     found = read_card(find(model))
     if bibtex:
-        from graphdiff.model import load
+        from graphdiff.model import citation, load
+        from graphdiff.task import PREDICTORS
 
-        print(load(model).citation())
+        # A model that only predicts is no task; its card says itself what to cite.
+        known = found.kind in PREDICTORS
+        print("\n\n".join((citation(), found.citation)) if known else load(model).citation())
     elif as_json:
         emit(asdict(found))
     else:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from graphdiff.train.live import Live
 
 __all__ = [
+    "Described",
     "Output",
     "after_failure",
     "new_card",
@@ -55,7 +56,17 @@ FREE = {
 }  # fmt: skip
 
 
-def new_card(task: Task, **fields: Any) -> Card:
+class Described(Protocol):
+    """What a card needs to know about a task, or about a model that only predicts."""
+
+    kind: ClassVar[str]
+    citation: ClassVar[str]
+
+    def to_config(self) -> dict[str, Any]:
+        """The plain nested mapping from which it is built again."""
+
+
+def new_card(task: Described, **fields: Any) -> Card:
     """A card of ``task`` with the versions, the commit, the command and the time of now.
 
     ``fields`` set the other entries of :class:`Card` (``train``, ``seed``, ``step``, ``data`` …).

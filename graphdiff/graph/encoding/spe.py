@@ -129,7 +129,7 @@ class SPE(nn.Module):
         self.width = width
         self.psi = EigenvalueMaps(maps, kind=psi, hidden=psi_hidden, degree=degree)
         self.views = GINStack(maps, hidden, layers, norm=True)
-        self.out = nn.Linear(hidden, width)
+        self.out = nn.Linear(2 * hidden, width)
 
     def forward(self, adj: Tensor, mask: Tensor, spectrum: Spectrum) -> Tensor:
         """The encoding ``[b, n, width]``, zero at padding.
@@ -143,7 +143,8 @@ class SPE(nn.Module):
         pairs = (real.unsqueeze(2) * real.unsqueeze(1)).unsqueeze(3)
         views = torch.relu(self.views(self.psi.matrices(spectrum), adj, pairs))
         mean = torch.einsum("bnjc,bj->bnc", views, real) / real.sum(1)[:, None, None].clamp(min=1)
-        out: Tensor = self.out(mean) * real.unsqueeze(2)
+        own = views.diagonal(dim1=1, dim2=2).transpose(1, 2)
+        out: Tensor = self.out(torch.cat([own, mean], 2)) * real.unsqueeze(2)
         return out
 
 

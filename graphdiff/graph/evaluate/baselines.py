@@ -5,7 +5,7 @@ With :math:`\hat A = \tilde D^{-1/2}(A + I)\tilde D^{-1/2}`, :math:`\tilde D` th
 
 =====================  =======================================================================
 ``majority``           the most frequent class of the training nodes
-``label-propagation``  :math:`F \leftarrow \alpha S F + (1 - \alpha) Y`, 50 times (Zhou et al., 2004)
+``label-propagation``  :math:`F \leftarrow \alpha S F + (1 - \alpha) Y` (Zhou et al., 2004)
 ``mlp``                two linear layers on the features alone
 ``sgc``                logistic regression on :math:`\hat A^k X` (Wu et al., 2019)
 ``gcn``                :math:`\hat A\,\mathrm{ReLU}(\hat A X W_1) W_2` (Kipf and Welling, 2017)
@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -124,7 +125,7 @@ class GCN(nn.Module):
     ) -> None:
         super().__init__()
         widths = [features, *[hidden] * (layers - 1), outputs]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.linear = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in pairs)
         self.bias = nn.ParameterList(nn.Parameter(torch.zeros(b)) for _, b in pairs)
         self.beside = nn.ModuleList(nn.Linear(a, b) for a, b in pairs if residual)

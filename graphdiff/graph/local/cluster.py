@@ -46,7 +46,8 @@ class LocalCluster:
         nodes: Names of its nodes, best score first.
         conductance: Of it, in the graph before labels or attributes reweighted it.
         score: Scores of its nodes, float64 ``[k]``.
-        work: All that was done, the diffusions that were not chosen included.
+        work: All that was done, the diffusions that were not chosen included, those that were
+            refused for their mass not.
         method: ``flow``, ``pagerank`` or ``heat``.
         seeds: Numbers of the seeds.
         rows: Numbers of its nodes, int64 ``[k]``.
@@ -144,7 +145,7 @@ def local_cluster(
         try:
             found = _diffuse(seen, seed, method, amount, teleport, time, tolerance)
         except RoomError as error:
-            refused = error
+            refused = refused or error
             notes.append(f"a source mass of {amount:.6g} does not fit and was left out")
             continue
         rows, value, more = _cut(found, where, output)

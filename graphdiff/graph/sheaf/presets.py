@@ -3,7 +3,7 @@
 Each was chosen by the mean validation score over public splits, in a few random settings of depth,
 stalk, dropout, weight decay and degree, never by a test score. ``diffusion`` is Neural Sheaf
 Diffusion, ``chebyshev`` the polynomial filter. ``adjacency``, an embedding of the rows of the
-adjacency matrix, is what chameleon and squirrel need; an MLP with it is as good (``docs/sheaf.md``).
+adjacency matrix, is what chameleon and squirrel need; an MLP with it is as good (docs/sheaf.md).
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _FILM = Preset(
     FitConfig(150, 30, 0.01, 1e-3, select="loss"),
 )
 _CORA = Preset(
-    SheafConfig(stalk=2, highpass=True, hidden=32, dropout=0.6, input_dropout=0.4),
-    FitConfig(200, 40, 0.01, 1e-3, select="loss"),
+    SheafConfig(stalk=2, layers=4, lowpass=True, hidden=32, dropout=0.6, input_dropout=0.4),
+    FitConfig(200, 30, 0.01, 1e-3, select="loss"),
 )
 _WIKI = Preset(
     SheafConfig(stalk=2, hidden=32, dropout=0.5, input_dropout=0.5, encoder_layers=2,
                 adjacency=64),
-    FitConfig(150, 40, 0.01, 3e-4, 1e-3),
+    FitConfig(130, 30, 0.01, 3e-4, 1e-3),
 )  # fmt: skip
 _SWEEPER = Preset(
     SheafConfig(stalk=2, layers=6, hidden=16, dropout=0.2, norm=True),
@@ -64,8 +64,8 @@ _KNOWN: dict[str, tuple[Preset, dict[str, int | bool]]] = {
     "texas": (_TEXAS, {"identity_start": False}),
     "wisconsin": (_WISCONSIN, {}),
     "film": (_FILM, {}),
-    "cora": (_CORA, {}),
-    "citeseer": (_CORA, {}),
+    "cora": (_CORA, {"layers": 2, "lowpass": False, "highpass": True}),
+    "citeseer": (_CORA, {"layers": 2, "lowpass": False, "highpass": True}),
     "chameleon": (_WIKI, {}),
     "squirrel": (_WIKI, {"layers": 1, "degree": 2}),
     "chameleon_filtered": (_WIKI, {}),
