@@ -30,7 +30,8 @@ TITLE = "Sheaf diffusion: node classification on public splits, speed, over-smoo
 METHODS = ("mlp", "identity", "nsd", "identity poly", "poly")
 SETS = {
     "texas": METHODS, "wisconsin": METHODS, "film": METHODS, "cora": METHODS,
-    "chameleon": METHODS, "squirrel": ("mlp", "identity", "nsd", "poly"), "chameleon_filtered": METHODS,
+    "chameleon": METHODS, "chameleon_filtered": METHODS,
+    "squirrel": ("mlp", "identity", "nsd", "poly"),
     "squirrel_filtered": METHODS, "minesweeper": ("mlp", "nsd", "poly"),
 }  # fmt: skip
 SPLITS = {"squirrel": 10, "minesweeper": 5}
