@@ -49,17 +49,20 @@ class RecentAttention(nn.Module):
         self.edge = nn.Linear(edge, out, bias=False)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, near: Tensor, edge: Tensor, there: Tensor) -> Tensor:
+    def forward(
+        self, h: Tensor, near: Tensor, place: Tensor, edge: Tensor, there: Tensor
+    ) -> Tensor:
         """Embeddings ``[r, out]``.
 
         Args:
             h: Memories of the nodes ``[r, 2 d]``.
-            near: Routed memories of their neighbours ``[r, k, 2 d]``.
+            near: Routed memories of all their neighbours, each once, ``[u, 2 d]``.
+            place: Which of them each event leads to, ``[r, k]``.
             edge: What is known of the events ``[r, k, edge]``.
             there: Which events there are ``[r, k]``; a node may have none.
         """
         skip, query = self.own(h).chunk(2, -1)
-        key, value = self.other(near).chunk(2, -1)
+        key, value = self.other(near)[place].chunk(2, -1)
         about = self.edge(edge)
         q, key, value = (self._split(x) for x in (query.unsqueeze(1), key + about, value + about))
         logits = (q * key).sum(-1) / math.sqrt(self.out // self.heads)  # [r, k, heads]
@@ -115,17 +118,18 @@ class SembaNet(nn.Module):
         self, state: State, fresh: Fresh, nodes: Tensor, time: Tensor, recent: Recent
     ) -> Tensor:
         """Embeddings ``[r, out]`` of nodes ``[r]`` at times ``[r]`` from their last events."""
-        device, k = state.memory.device, recent.other.shape[1]
+        device = state.memory.device
         other = torch.tensor(recent.other, device=device)
         weight, when = (torch.tensor(x, device=device) for x in (recent.weight, recent.time))
         there = torch.tensor(recent.there, device=device)
         role = torch.tensor(recent.received, device=device).double() * 2 - 1
         sign = torch.where(weight >= 0, 1.0, -1.0)
-        both = torch.cat([nodes, other.flatten()])
-        h = self.memory.gather(state, fresh, both)
-        own, near = h[: len(nodes)], h[len(nodes) :]
-        near = routed(near, sign.flatten()).flatten(1).unflatten(0, (len(nodes), k))
+        # A neighbour is read and projected once for each sign, however many events lead to it.
+        code, place = (2 * other + (sign < 0)).unique(return_inverse=True)
+        h = self.memory.gather(state, fresh, torch.cat([nodes, code // 2]))
+        own, near = h[: len(nodes)], routed(h[len(nodes) :], 1 - 2 * (code % 2))
         size = torch.sign(weight) * torch.log1p(weight.abs())
         clock = self.memory.clock(torch.where(there, time.unsqueeze(1) - when, 0.0))
         plain = torch.stack([size, sign.to(size), role], -1).to(clock.dtype)
-        return self.attention(own.flatten(1), near, torch.cat([clock, plain], -1), there)
+        edge = torch.cat([clock, plain], -1)
+        return self.attention(own.flatten(1), near.flatten(1), place, edge, there)

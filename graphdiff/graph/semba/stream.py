@@ -249,7 +249,7 @@ class EventStream:
     def __iter__(self) -> Iterator[Batch]:
         self._done = []
         begins = [self.start, *self._ends[:-1]]
-        pieces = self._plain() if self.task != "signlink" else None
+        pieces = self.plain() if self.task != "signlink" else None
         for number, (begin, end) in enumerate(zip(begins, self._ends, strict=True)):
             if self._done and self._done[-1].scores is None:
                 raise PredictFirst(
@@ -264,8 +264,12 @@ class EventStream:
     def _visible(self, begin: int, end: int) -> Ints:
         return self._past[begin:end] if self.teacher else np.full(end - begin, begin)
 
-    def _plain(self) -> Queries:
-        """The queries of all batches where they are the events, each with what it may see."""
+    def plain(self) -> Queries:
+        """The queries of all batches where they are the events, each with what it may see.
+
+        For models that judge each row for itself and do not learn from one to the next: the history
+        of a row tells events of earlier batches, which may not have been predicted yet.
+        """
         part, begins = slice(self.start, self.stop), [self.start, *self._ends[:-1]]
         spans = zip(begins, self._ends, strict=True)
         visible = np.concatenate([self._visible(*span) for span in spans])
