@@ -1,0 +1,219 @@
+r"""What a defence is compared with, all under one protocol: split, runs, selection on validation.
+
+====================  ===========================================================================
+``gcn``               the network on the graph as it is (Kipf and Welling, 2017)
+``jaccard``           edges with a Jaccard similarity below a threshold go (Wu et al., 2019)
+``svd``               :math:`A` replaced by its best approximation of rank :math:`r` (Entezari et
+                      al., 2020), kept as factors
+``guard``             edges weighted by the cosine of the features, those below .1 dropped, rows
+                      normalised; a node weighs :math:`1/(\deg + 1)` beside its neighbours (the
+                      first layer of GNNGuard, Zhang and Zitnik, 2020, used in both)
+``mlp``               the network without a graph: what features alone say
+``sgc``               a linear classifier on :math:`\hat A^2 X` (Wu et al., 2019)
+``labels``            label propagation, :math:`Y \leftarrow \lambda \hat A Y + (1-\lambda) Y_0`:
+                      what the graph alone says; no seeds
+====================  ===========================================================================
+
+Threshold, rank and :math:`\lambda` are those of the best mean validation accuracy among a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.data.nodes import NodeData, Split
+from graphdiff.graph.robust.gcn import (
+    Fitted,
+    GCNConfig,
+    Operator,
+    SparseOperator,
+    adjacency,
+    fit_gcn,
+)
+from graphdiff.graph.robust.refine import both_ways, likely
+from graphdiff.graph.robust.similarity import edge_cosine
+from graphdiff.graph.robust.stable import sparse_features, split_of
+
+__all__ = ["BASELINES", "Baseline", "LowRank", "fit_baseline", "guard", "low_rank", "spread_labels"]
+
+BASELINES = ("gcn", "jaccard", "svd", "guard", "mlp", "sgc", "labels")
+THRESHOLDS = (0.01, 0.03, 0.05)
+RANKS = (10, 50)
+SHARES = (0.5, 0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Accuracies of a baseline.
+
+    Attributes:
+        name: Which.
+        accuracy: On the test nodes, of each run.
+        val_accuracy: Mean on the validation nodes.
+        chosen: Setting chosen on validation, if it has one.
+    """
+
+    name: str
+    accuracy: list[float]
+    val_accuracy: float
+    chosen: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    r"""The operator :math:`D^{-1/2} (U S U^\top + I) D^{-1/2}`, never formed.
+
+    Attributes:
+        left: :math:`U S` ``[n, r]``.
+        right: :math:`U` ``[n, r]``.
+        scale: :math:`D^{-1/2}` ``[n]``.
+    """
+
+    left: Tensor
+    right: Tensor
+    scale: Tensor
+
+    def matmul(self, x: Tensor) -> Tensor:
+        """The product with ``x`` ``[n, f]``."""
+        scaled = self.scale[:, None] * x
+        return self.scale[:, None] * (self.left @ (self.right.T @ scaled) + scaled)
+
+
+def low_rank(edges: NDArray[np.int64], n: int, rank: int) -> LowRank:
+    """The best approximation of rank ``rank`` of a symmetric adjacency, normalised.
+
+    Row sums of an approximation may be below one, or negative; such degrees count as one.
+
+    Args:
+        edges: Each edge once, ``[2, m]``.
+        n: Number of nodes.
+        rank: Singular values to keep, below ``n``.
+    """
+    from scipy.sparse.linalg import eigsh
+
+    row, col = both_ways(edges)
+    matrix = sp.coo_matrix((np.ones(len(row)), (row, col)), shape=(n, n)).tocsr()
+    # Of a symmetric matrix the largest eigenvalues in size belong to the singular vectors.
+    value, vector = eigsh(matrix, k=min(rank, n - 1), v0=np.ones(n), which="LM")
+    degree = np.maximum(vector @ (value * vector.sum(0)) + 1, 1.0)
+    parts = (vector * value, vector, degree**-0.5)
+    return LowRank(*(torch.from_numpy(part).float() for part in parts))
+
+
+def guard(edges: NDArray[np.int64], features: Tensor, least: float = 0.1) -> SparseOperator:
+    """The weighted adjacency of ``guard``.
+
+    Args:
+        edges: Each edge once, ``[2, m]``.
+        features: Dense ``[n, f]``.
+        least: Edges whose cosine is below are dropped.
+    """
+    n = len(features)
+    weight = edge_cosine(features, *torch.from_numpy(edges)).double().numpy()
+    edges, weight = edges[:, weight >= least], weight[weight >= least]
+    row, col = both_ways(edges)
+    both = np.concatenate([weight, weight])
+    degree = np.bincount(row, minlength=n)
+    share = both / np.bincount(row, both, n)[row] * (degree / (degree + 1))[row]
+    every = np.arange(n)
+    rows, cols = np.concatenate([row, every]), np.concatenate([col, every])
+    values = np.concatenate([share, 1 / (degree + 1)])
+    order = np.argsort(rows * n + cols)
+    pattern, kept = rows[order], cols[order]
+    from graphdiff.graph.sparse import Pattern
+
+    made = Pattern.of(torch.from_numpy(pattern), torch.from_numpy(kept), (n, n))
+    return SparseOperator(made, torch.from_numpy(values[order]).float())
+
+
+def spread_labels(
+    operator: Operator, labels: Tensor, train: Tensor, share: float, steps: int = 100
+) -> Tensor:
+    """Label propagation: scores ``[n, classes]``.
+
+    Args:
+        operator: Normalised adjacency.
+        labels: ``[n]``; those of ``train`` are read.
+        train: Nodes whose labels are spread.
+        share: How much of a node's score is its neighbours', below 1.
+        steps: Rounds.
+    """
+    start = torch.zeros(len(labels), int(labels[train].max()) + 1)
+    start[train, labels[train]] = 1.0
+    scores = start
+    for _ in range(steps):
+        scores = share * operator.matmul(scores) + (1 - share) * start
+    return scores
+
+
+def fit_baseline(
+    name: str,
+    data: NodeData,
+    split: Split | None = None,
+    *,
+    runs: int = 10,
+    seed: int = 0,
+    config: GCNConfig | None = None,
+) -> Baseline:
+    """Train a baseline; its setting and the epoch of each run are chosen on validation.
+
+    Args:
+        name: One of :data:`BASELINES`.
+        data: The graph.
+        split: The first of the graph by default.
+        runs: Seeds, trained side by side.
+        seed: Of all of them together.
+        config: Of the network.
+
+    Raises:
+        ArgumentError: There is no such baseline.
+    """
+    if name not in BASELINES:
+        raise ArgumentError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+    split, told = split_of(data, split), config or GCNConfig()
+    edges, n = data.edges.numpy(), data.n
+    if name == "labels":
+        return _spread(data, split)
+    inputs = sparse_features(data.features)[0]
+    settings: tuple[float | None, ...] = (None,)
+    make: Callable[[Any], Operator | None] = lambda _: adjacency(*both_ways(edges), n)  # noqa: E731
+    if name == "jaccard":
+        words = sp.csr_matrix(data.features.numpy())
+        settings = THRESHOLDS
+        make = lambda least: adjacency(*both_ways(edges[:, likely(edges, words, least)]), n)  # noqa: E731
+    elif name == "svd":
+        settings, make = RANKS, lambda rank: low_rank(edges, n, int(rank))
+    elif name == "guard":
+        make = lambda _: guard(edges, data.features)  # noqa: E731
+    elif name == "mlp":
+        make = lambda _: None  # noqa: E731
+    elif name == "sgc":
+        hat, told = adjacency(*both_ways(edges), n), replace(told, hidden=0)
+        inputs, make = hat.matmul(hat.matmul(data.features)), lambda _: None
+    fits: dict[float | None, Fitted] = {
+        s: fit_gcn(make(s), inputs, data.labels, split, told, runs=runs, seed=seed)
+        for s in settings
+    }
+    best = max(fits, key=lambda s: float(fits[s].val_accuracy.mean()))
+    accuracy = fits[best].accuracy(data.labels, split.test)
+    return Baseline(name, accuracy, float(fits[best].val_accuracy.mean()), best)
+
+
+def _spread(data: NodeData, split: Split) -> Baseline:
+    operator = adjacency(*both_ways(data.edges.numpy()), data.n)
+
+    def right(scores: Tensor, nodes: Tensor) -> float:
+        return float((scores[nodes].argmax(1) == data.labels[nodes]).double().mean())
+
+    found = {s: spread_labels(operator, data.labels, split.train, s) for s in SHARES}
+    best = max(found, key=lambda s: right(found[s], split.val))
+    return Baseline("labels", [right(found[best], split.test)], right(found[best], split.val), best)

@@ -1,0 +1,168 @@
+"""Attacks: the search, and that a victim is the defence it claims to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from graphdiff.core.errors import ArgumentError
+from graphdiff.graph.robust import Stable, StableConfig
+from graphdiff.graph.robust.attack import AttackConfig, attack, flip, margin_loss, project
+from graphdiff.graph.robust.encoder import EncoderConfig
+from graphdiff.graph.robust.gcn import GCNConfig, adjacency, fit_gcn
+from graphdiff.graph.robust.refine import both_ways, likely, refine
+from graphdiff.graph.robust.similarity import edge_cosine, edge_jaccard
+from graphdiff.graph.robust.victims import PlainVictim, StableVictim
+
+QUICK = AttackConfig(block=3000, steps=30)
+
+
+@pytest.fixture(scope="module")
+def plain(graph) -> PlainVictim:
+    data = graph.data
+    operator = adjacency(*both_ways(data.edges.numpy()), data.n)
+    fitted = fit_gcn(
+        operator, data.features, data.labels, data.splits[0], GCNConfig(epochs=60), runs=2
+    )
+    return PlainVictim(data, fitted.stack)
+
+
+@pytest.fixture(scope="module", params=[False, True])
+def defended(graph, request) -> StableVictim:
+    config = StableConfig(
+        jaccard=0.05, symmetric=request.param,
+        encoder=EncoderConfig(hidden=24, epochs=60), gcn=GCNConfig(epochs=60),
+    )  # fmt: skip
+    return StableVictim(graph.data, Stable(config).fit(graph.data, runs=2))
+
+
+def weights(data) -> tuple[np.ndarray, torch.Tensor]:
+    return data.edges.numpy(), torch.ones(data.edges.shape[1])
+
+
+def test_victims_say_what_the_models_say(graph, plain, defended) -> None:
+    edges, ones = weights(graph.data)
+    operator = adjacency(*both_ways(edges), graph.data.n)
+    wanted = plain.stack.eval()(operator, graph.data.features).mean(1)
+    assert torch.allclose(plain.on(edges)(ones), wanted, atol=1e-5)
+    assert torch.allclose(defended.on(edges)(ones), defended.model.logits().mean(0), atol=1e-4)
+
+
+def test_a_weight_of_zero_is_no_edge(graph, plain, defended) -> None:
+    """Also inside the defence, re-made here step by step for the graph without those edges."""
+    edges, ones = weights(graph.data)
+    fewer = ones.clone()
+    fewer[::5] = 0
+    left = edges[:, fewer.numpy() > 0]
+    assert torch.allclose(
+        plain.on(edges)(fewer), plain.on(left)(torch.ones(left.shape[1])), atol=1e-5
+    )
+    model, n = defended.model, graph.data.n
+    config = model.config
+    kept = left[:, likely(left, graph.words, config.jaccard)]
+    anchor = adjacency(*both_ways(kept), n, loops=config.beta).csr()
+    embedding = model.encoder(anchor, graph.data.features.to_sparse_csr())
+    pairs = refine(kept, embedding, cosine=config.cosine, k=config.k, symmetric=config.symmetric)
+    operator = adjacency(*pairs, n, alpha=config.alpha)
+    wanted = model.stack.eval()(operator, embedding).mean(1)
+    assert torch.allclose(defended.on(edges)(fewer), wanted, atol=1e-4)
+
+
+def test_the_gradient_is_a_derivative(graph, plain, defended) -> None:
+    edges, ones = weights(graph.data)
+    nodes = graph.data.splits[0].test
+    for victim in (plain, defended):
+        answer = victim.on(edges)
+        middle = (0.8 * ones).requires_grad_()
+        (slope,) = torch.autograd.grad(
+            margin_loss(answer(middle), graph.data.labels, nodes), middle
+        )
+        way = slope / slope.norm()
+        with torch.no_grad():
+            up, down = (
+                margin_loss(answer(middle + h * way), graph.data.labels, nodes)
+                for h in (1e-2, -1e-2)
+            )
+        assert float((up - down) / 2e-2) == pytest.approx(float(slope.norm()), rel=0.1)
+
+
+def test_only_pairs_that_pass_are_worth_while(graph, defended) -> None:
+    u, v = np.triu_indices(graph.data.n, 1)
+    pairs = np.stack([u, v])
+    found = defended.allowed(pairs)
+    config = defended.model.config
+    alike = edge_cosine(defended.model.embedding, *torch.from_numpy(pairs)).numpy()
+    wanted = (edge_jaccard(graph.words, u, v) >= config.jaccard) & (alike > config.cosine + 0.1)
+    assert (found == wanted).all()
+    assert 0 < found.mean() < 1
+
+
+def test_projection_is_the_nearest_feasible_point() -> None:
+    rng = np.random.default_rng(0)
+    for budget in (1.0, 3.5, 100.0):
+        p = torch.from_numpy(rng.normal(0.3, 1, 30))
+        found = project(p, budget)
+        assert float(found.min()) >= 0
+        assert float(found.max()) <= 1
+        assert float(found.sum()) <= budget + 1e-6
+        for _ in range(200):  # no feasible point is nearer: (p - found)(q - found) <= 0
+            q = torch.from_numpy(rng.random(30))
+            q *= min(1.0, budget / float(q.sum()))
+            assert float((p - found) @ (q - found)) < 1e-6
+
+
+def test_margin_loss() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 5.0, 0.0]])
+    found = margin_loss(logits, torch.tensor([0, 2]), torch.tensor([0, 1]))
+    wanted = -(torch.tanh(torch.tensor(1.0)) + torch.tanh(torch.tensor(-5.0))) / 2
+    assert float(found) == pytest.approx(float(wanted))
+
+
+def test_flips_add_and_remove(graph) -> None:
+    data = graph.data
+    first = data.edges[:, :1].numpy()
+    assert flip(data, first).edges.tolist() == data.edges[:, 1:].tolist()
+    twice = flip(flip(data, first), first)
+    assert twice.edges.tolist() == data.edges.tolist()
+
+
+def test_an_attack_stays_in_its_budget_and_hurts(graph, plain) -> None:
+    nodes = graph.data.splits[0].test
+    found = attack(graph.data, plain, nodes, 20, QUICK, seed=1)
+    assert found.flips.shape[1] <= 20
+    assert (found.flips[0] < found.flips[1]).all()
+    have = set(zip(*graph.data.edges.tolist(), strict=True))
+    flips = set(zip(*found.flips.tolist(), strict=True))
+    after = set(zip(*found.data.edges.tolist(), strict=True))
+    assert after == have ^ flips
+    assert found.added == len(flips - have)
+    edges, ones = weights(found.data)
+    loss = margin_loss(plain.on(edges)(ones), graph.data.labels, nodes)
+    assert float(loss) == pytest.approx(found.after, abs=1e-5)
+    rng = np.random.default_rng(0)
+    u, v = np.triu_indices(graph.data.n, 1)
+    some = rng.choice(len(u), 20, replace=False)
+    chance = flip(graph.data, np.stack([u[some], v[some]]))
+    edges, ones = weights(chance)
+    random = float(margin_loss(plain.on(edges)(ones), graph.data.labels, nodes))
+    assert found.after > found.before + 3 * abs(random - found.before)
+    again = attack(graph.data, plain, nodes, 20, QUICK, seed=1)
+    assert (again.flips == found.flips).all()
+
+
+def test_the_defence_is_attacked_through_its_own_rules(graph, defended) -> None:
+    nodes = graph.data.splits[0].test
+    found = attack(graph.data, defended, nodes, 20, QUICK)
+    assert found.after > found.before
+    have = set(zip(*graph.data.edges.tolist(), strict=True))
+    new = np.array([pair for pair in zip(*found.flips.tolist(), strict=True) if pair not in have])
+    assert defended.allowed(new.T).all()
+
+
+def test_what_makes_no_attack_is_refused(graph, plain) -> None:
+    with pytest.raises(ArgumentError, match="budget of one"):
+        attack(graph.data, plain, graph.data.splits[0].test, 0)
+    for wrong in ({"block": 0}, {"steps": 0}, {"lr": 0.0}, {"roundings": -1}):
+        with pytest.raises(ArgumentError, match="positive"):
+            AttackConfig(**wrong)
