@@ -1,4 +1,4 @@
-"""``graphdiff``: train, finetune, sample, evaluate, convert, data, nag, bench, card, demo."""
+"""``graphdiff``: train, finetune, sample, evaluate, convert, data, nag, fit, predict, bench, card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from graphdiff.cli.data import app as data_app
 from graphdiff.cli.demo import demo
 from graphdiff.cli.evaluate import ReportCommand, evaluate
 from graphdiff.cli.finetune import finetune
+from graphdiff.cli.fit import app as fit_app
 from graphdiff.cli.nag import app as nag_app
+from graphdiff.cli.predict import predict
 from graphdiff.cli.sample import sample
 from graphdiff.cli.train import train
 
@@ -46,6 +48,8 @@ app.command(cls=ReportCommand)(evaluate)
 app.add_typer(convert_app, name="convert")
 app.add_typer(data_app, name="data")
 app.add_typer(nag_app, name="nag")
+app.add_typer(fit_app, name="fit")
+app.command()(predict)
 app.command()(bench)
 app.command()(card)
 app.command()(demo)

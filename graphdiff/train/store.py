@@ -33,7 +33,6 @@ from graphdiff.train.config import TrainConfig
 from graphdiff.train.lora import restore, split
 
 if TYPE_CHECKING:
-    from graphdiff.task import Task
     from graphdiff.train.live import Live
 
 __all__ = [
