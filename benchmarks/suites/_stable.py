@@ -18,7 +18,7 @@ __all__ = ["attack_row", "defence_row", "scale_row"]
 
 ENCODER_SEEDS = (0, 1, 2)
 RUNS = (4, 3, 3)  # of the classifier, for each encoder: ten in all
-STARTS = (0.05, 0.2, 0.4)
+STARTS = (0.2, 0.5, 0.8)
 
 
 def quickly(config: Any, quick: bool) -> Any:
