@@ -83,13 +83,19 @@ def deep(kind: str, depth: int, split: int, epochs: int) -> dict[str, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(split)
         if kind == "gcn":
-            from graphdiff.graph.evaluate.baselines import GCN
+            from graphdiff.graph.evaluate.baselines import GCN, normalised_adjacency
 
+            hat = normalised_adjacency(graph.edges, graph.n)
             net: Any = GCN(features, classes, hidden=32, layers=depth, dropout=0.5)
-            forward = lambda: net(graph.features, topology)  # noqa: E731
+
+            def forward() -> torch.Tensor:
+                return net(graph.features, *hat)
         else:
             net = SheafNetwork(SheafConfig(stalk=2, layers=depth, hidden=16), features, classes)
-            forward = lambda: net(graph.features, topology)  # noqa: E731
+
+            def forward() -> torch.Tensor:
+                return net(graph.features, topology)
+
         done = fit_nodes(net, forward, graph.labels, graph.splits[split], fit)
     return {"test": done.test, "seconds": done.seconds}
 

@@ -43,8 +43,8 @@ _WISCONSIN = Preset(
     FitConfig(500, 100, 0.02, 6.686e-4, select="loss"),
 )
 _FILM = Preset(
-    SheafConfig(stalk=2, hidden=16, dropout=0.6, input_dropout=0.4, highpass=True),
-    FitConfig(150, 30, 0.01, 1e-3, select="loss"),
+    SheafConfig(stalk=2, hidden=16, dropout=0.6),
+    FitConfig(100, 25, 0.01, 5e-3, select="loss"),
 )
 _CORA = Preset(
     SheafConfig(stalk=2, layers=4, lowpass=True, hidden=32, dropout=0.6, input_dropout=0.4),
