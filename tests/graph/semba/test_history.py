@@ -92,9 +92,11 @@ def test_triads_equal_a_loop_over_common_neighbours() -> None:
     past = strict_past(events.time)
     x = History(events).features(events.source, events.target, events.time, past)
     rows = list(zip(events.source, events.target, np.sign(events.weight), strict=True))
-    for k in (30, 77, 119):
+    turned = set()
+    for k in range(20, 120, 6):
         u, v, seen = events.source[k], events.target[k], rows[: past[k]]
         degree = {a: sum(a in e[:2] for e in seen) for a in (u, v)}
+        turned.add(bool(degree[v] < degree[u]))
         start, goal = (v, u) if degree[v] < degree[u] else (u, v)
         found = {a + b: [0, 0.0] for a in "><" for b in "><"}
         for a, b, sign in seen:
@@ -113,6 +115,7 @@ def test_triads_equal_a_loop_over_common_neighbours() -> None:
             assert x[k, column(f"triads {name}: count")] == pytest.approx(math.log1p(count))
             got = x[k, column(f"triads {name}: balance")]
             assert got == pytest.approx(balance / (count + 1), abs=1e-6)
+    assert turned == {False, True}
 
 
 def test_the_future_does_not_change_a_bit() -> None:

@@ -43,7 +43,7 @@ def test_events_before_predictions_are_refused(events) -> None:
 def test_predictions_are_final(events) -> None:
     stream = EventStream(events, batch=400)
     batch = next(iter(stream))
-    scores = torch.zeros(400, requires_grad=True)
+    scores = torch.zeros(400, dtype=torch.float64, requires_grad=True)
     batch.reveal(scores)
     with torch.no_grad():
         scores += 7
