@@ -89,7 +89,7 @@ class Learner:
 
     def _step(self, optimizer: torch.optim.Optimizer, scores: Tensor, seen: Revealed) -> float:
         """One step on a batch that was predicted and revealed."""
-        loss = self._loss(scores, torch.tensor(seen.labels, device=scores.device))
+        loss = self.loss(scores, torch.tensor(seen.labels, device=scores.device))
         if not torch.isfinite(loss):
             raise TrainingError("the loss is not finite; lower lr, or look for extreme weights")
         optimizer.zero_grad()
@@ -98,7 +98,8 @@ class Learner:
         optimizer.step()
         return float(loss.detach())
 
-    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Of raw scores ``[q]`` or ``[q, 3]`` and answers ``[q]``, as the task has it."""
         if self.net.config.task == "weight":
             goal = ((labels - self.centre) / self.spread).to(scores.dtype)
             return (scores - goal).square().mean()

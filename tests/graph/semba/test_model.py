@@ -16,8 +16,10 @@ from graphdiff.data.signed_files import load_signed, signed_names
 from graphdiff.graph.semba.baselines import weight_probe
 from graphdiff.graph.semba.config import SembaConfig
 from graphdiff.graph.semba.model import SignedTemporalModel
+from graphdiff.graph.semba.net import SembaNet
 from graphdiff.graph.semba.stream import EventStream
 from graphdiff.graph.semba.synthetic import two_camps
+from graphdiff.graph.semba.training import Learner, class_weights
 
 SMALL = {"memory": 16, "time": 8, "out": 16, "heads": 2, "hidden": 16, "neighbours": 5}
 START, VALID = 300, 400
@@ -199,6 +201,26 @@ def test_streams_that_do_not_fit(events, model) -> None:
             SignedTemporalModel.fit(train, SembaConfig(**SMALL), valid)
     with pytest.raises(ArgumentError, match="memories need all events from the first one on"):
         SignedTemporalModel.fit(EventStream(events, 100), SembaConfig(**SMALL))
+
+
+@pytest.mark.parametrize("task", ["sign", "signlink"])
+def test_balanced_classes_have_the_same_share_of_the_loss(events, task) -> None:
+    stream = EventStream(events, 0, START, task=task)
+    weights = class_weights(stream)
+    positive = (events.weight[:START] > 0).mean()
+    count = np.array([1 - positive, positive, 1.0][: len(weights)])
+    np.testing.assert_allclose(weights * count, 1 / len(weights), rtol=1e-5)
+    learner = Learner(SembaNet(SembaConfig(task=task, **SMALL)), 0.0, 1.0, balance=weights)
+    labels = torch.tensor([0.0, 1.0, 1.0])
+    if task == "sign":
+        logits = torch.tensor([0.3, -0.2, 1.0])
+        each = torch.nn.functional.softplus(torch.tensor([0.3, 0.2, -1.0]))
+        wanted = (each * weights[[0, 1, 1]]).mean()
+    else:
+        logits = torch.tensor([[0.3, 0.0, 1.0], [-1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+        each = logits.logsumexp(1) - logits[range(3), [0, 1, 1]]
+        wanted = (each * weights[[0, 1, 1]]).sum() / weights[[0, 1, 1]].sum()
+    torch.testing.assert_close(learner.loss(logits, labels), wanted)
 
 
 def test_progress_and_the_best_epoch(events) -> None:
