@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+_SUPPORT = str(Path(__file__).parents[1] / "support")
+if _SUPPORT not in sys.path:
+    sys.path.insert(0, _SUPPORT)
+
 
 @dataclass(frozen=True)
 class Done:
