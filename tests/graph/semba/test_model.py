@@ -223,6 +223,13 @@ def test_balanced_classes_have_the_same_share_of_the_loss(events, task) -> None:
     torch.testing.assert_close(learner.loss(logits, labels), wanted)
 
 
+def test_weights_are_in_units_of_the_events(events) -> None:
+    other = changed(events, slice(None), 100 + 5 * events.weight)
+    found = fitted(other, "weight").predict(EventStream(other, VALID, batch=20, task="weight"))
+    assert found.scores.mean() == pytest.approx(100, abs=5)
+    assert found.metrics()["rmse"] < 2 * found.labels.std()
+
+
 def test_progress_and_the_best_epoch(events) -> None:
     said = []
     train = EventStream(events, 0, START, batch=50, teacher=True)
