@@ -77,6 +77,8 @@ class EigenvalueMaps(nn.Module):
                 f"found maps={maps}, hidden={hidden}, degree={degree}, kind={kind!r}"
             )
         self.degree = degree
+        self.straight = nn.Linear(degree, maps, bias=False)
+        nn.init.orthogonal_(self.straight.weight)
         self.first = nn.Sequential(nn.Linear(degree, hidden), nn.SiLU())
         self.pooled = nn.Linear(hidden, hidden) if kind == "deepsets" else None
         self.last = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, maps))
@@ -84,11 +86,12 @@ class EigenvalueMaps(nn.Module):
     def forward(self, spectrum: Spectrum) -> Tensor:
         """``psi(lambda)`` ``[b, d, m]``, zero where there is no eigenvalue."""
         real = spectrum.kept.unsqueeze(-1).to(spectrum.values.dtype)
-        h = self.first(chebyshev(spectrum.values, self.degree))
+        terms = chebyshev(spectrum.values, self.degree)
+        h = self.first(terms)
         if self.pooled is not None:
             mean = (h * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1)
             h = h + self.pooled(mean)
-        out: Tensor = self.last(h) * real
+        out: Tensor = (self.straight(terms) + self.last(h)) * real
         return out
 
     def matrices(self, spectrum: Spectrum) -> Tensor:
@@ -122,14 +125,14 @@ class SPE(nn.Module):
         psi: Psi = "mlp",
         degree: int = 8,
         psi_hidden: int = 32,
-        hidden: int = 24,
-        layers: int = 3,
+        hidden: int = 16,
+        layers: int = 2,
     ) -> None:
         super().__init__()
         self.width = width
         self.psi = EigenvalueMaps(maps, kind=psi, hidden=psi_hidden, degree=degree)
         self.views = GINStack(maps, hidden, layers, norm=True)
-        self.out = nn.Linear(2 * hidden, width)
+        self.out = nn.Linear(maps + 2 * hidden, width)
 
     def forward(self, adj: Tensor, mask: Tensor, spectrum: Spectrum) -> Tensor:
         """The encoding ``[b, n, width]``, zero at padding.
@@ -141,9 +144,10 @@ class SPE(nn.Module):
         """
         real = mask.to(spectrum.vectors.dtype)
         pairs = (real.unsqueeze(2) * real.unsqueeze(1)).unsqueeze(3)
-        views = torch.relu(self.views(self.psi.matrices(spectrum), adj, pairs))
+        matrices = self.psi.matrices(spectrum)
+        views = torch.relu(self.views(matrices, adj, pairs))
         mean = torch.einsum("bnjc,bj->bnc", views, real) / real.sum(1)[:, None, None].clamp(min=1)
-        own = views.diagonal(dim1=1, dim2=2).transpose(1, 2)
+        own = torch.cat([matrices, views], 3).diagonal(dim1=1, dim2=2).transpose(1, 2)
         out: Tensor = self.out(torch.cat([own, mean], 2)) * real.unsqueeze(2)
         return out
 
