@@ -203,6 +203,8 @@ def test_labels_are_kept_for_graphs_that_come_again() -> None:
     again = canonizer.labels(of(nx.petersen_graph()))
     assert canonizer.computed == 1
     assert sorted(again.tolist()) == list(range(10))
+    again[:] = -1
+    assert sorted(canonizer.labels(graph).tolist()) == list(range(10))
     canonizer.labels(shuffled(graph, 1))
     assert canonizer.computed == 2
     canonizer.labels(of(nx.path_graph(3)))
