@@ -142,6 +142,17 @@ class MetaPath:
         return self.factors[0][0].shape[0], self.factors[-1][0].shape[1]
 
     @property
+    def transposed(self) -> MetaPath:
+        """The transposed operator, factored as well."""
+        return replace(
+            self,
+            name="-".join(reversed(self.name.split("-"))),
+            factors=tuple((p.transposed, v[p.turn]) for p, v in reversed(self.factors)),
+            left=self.right,
+            right=self.left,
+        )
+
+    @property
     def nnz(self) -> int:
         """Stored entries, those of all factors: multiplications per column of an application."""
         return sum(pattern.nnz for pattern, _ in self.factors)

@@ -35,51 +35,68 @@ __all__ = ["fit_diffusion", "fit_published", "log_probs", "rebuild"]
 Progress = Callable[[int, int], None] | None
 
 
+Best = tuple[tuple[float, float], NodeModel, dict[str, Any]]
+
+
 def fit_diffusion(
     graph: HeteroGraph, paths: Sequence[MetaPath], split: Split, config: NodeConfig, seed: int,
     progress: Progress = None,
 ) -> tuple[NodeModel, dict[str, Any]]:  # fmt: skip
-    """The best head, views and inputs on validation; one diffusion for each kind of inputs.
+    """Inputs are chosen with the views alone; then the diffusion is trained, and the head chosen.
 
     Raises:
         ArgumentError: There is one meta-path only, and no features.
     """
     train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
-    tried: Sequence[Inputs] = ("scores",) if graph.identity else config.inputs
-    best: tuple[tuple[float, float], NodeModel, dict[str, Any]] | None = None
-    for inputs in tried:
+    best: Best | None = None
+    chosen: Latents | None = None
+    for inputs in config.inputs:
         latents = make_latents(
-            graph, paths, train, y, inputs,
-            walks=config.walks, dim=config.dim, folds=config.folds, seed=seed,
+            graph, paths, train, y, inputs, walks=config.walks, dim=config.dim, hops=config.hops,
+            folds=config.folds, seed=seed,
         )  # fmt: skip
-        denoiser = None
-        if config.mode == "diffusion":
-            denoiser = train_denoiser(
-                latents, config.denoiser, steps=config.steps, batch=config.batch, lr=config.lr,
-                seed=seed, progress=progress,
-            )  # fmt: skip
-        held_z, held_c = latents.held
-        drawn = draw(denoiser, latents.source, config.draws)
-        held_drawn = draw(denoiser, held_c, config.draws, ids=train)
-        for head_of in config.heads:
-            rows = seen(head_of, held_z, held_c, held_drawn)
-            every = seen(head_of, latents.target, latents.source, drawn)
-            for decay in config.decays:
-                head = _fit_head(rows, y, len(graph.classes), decay)
-                with torch.no_grad():
-                    found = head(every).log_softmax(-1)
-                score = validation_score(found, graph.labels, split.val)
-                if best is None or score > best[0]:
-                    model = NodeModel(
-                        inputs, head_of, train, y, latents.basis, latents.unit, denoiser, head
-                    )
-                    widths = [latents.target.shape[1], latents.source.shape[1]]
-                    choice = {
-                        "inputs": inputs, "head": head_of, "decay": decay, "widths": widths
-                    }  # fmt: skip
-                    best = score, model, choice
+        found = _best_head(graph, split, config, latents, inputs, None)
+        if best is None or found[0] > best[0]:
+            best, chosen = found, latents
     assert best is not None
-    return best[1], {**best[2], "val_accuracy": best[0][0]}
+    assert chosen is not None
+    if config.mode == "diffusion":
+        denoiser = train_denoiser(
+            chosen, config.denoiser, steps=config.steps, batch=config.batch, lr=config.lr,
+            seed=seed, progress=progress,
+        )  # fmt: skip
+        best = _best_head(graph, split, config, chosen, best[1].inputs, denoiser)
+    score, model, choice = best
+    return model, {**choice, "val_accuracy": score[0]}
+
+
+def _best_head(
+    graph: HeteroGraph, split: Split, config: NodeConfig, latents: Latents, inputs: Inputs,
+    denoiser: HeteroDenoiser | None,
+) -> Best:  # fmt: skip
+    """The head of the best validation score, over what it sees and its decay."""
+    train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
+    held_z, held_c = latents.held
+    drawn = draw(denoiser, latents.source, config.draws)
+    held_drawn = draw(denoiser, held_c, config.draws, ids=train)
+    widths = [latents.target.shape[1], latents.source.shape[1]]
+    best: Best | None = None
+    for head_of in config.heads:
+        rows = seen(head_of, held_z, held_c, held_drawn)
+        every = seen(head_of, latents.target, latents.source, drawn)
+        for decay in config.decays:
+            head = _fit_head(rows, y, len(graph.classes), decay)
+            with torch.no_grad():
+                found = head(every).log_softmax(-1)
+            score = validation_score(found, graph.labels, split.val)
+            if best is None or score > best[0]:
+                model = NodeModel(
+                    inputs, head_of, train, y, latents.basis, latents.unit, denoiser, head
+                )
+                choice = {"inputs": inputs, "head": head_of, "decay": decay, "widths": widths}
+                best = score, model, choice
+    assert best is not None
+    return best
 
 
 def _fit_head(rows: Tensor, y: Tensor, classes: int, decay: float) -> nn.Linear:
@@ -154,7 +171,7 @@ def log_probs(
         assert isinstance(model, NodeModel)
         latents: Latents = make_latents(
             graph, paths, model.train_nodes, model.train_labels, model.inputs,
-            walks=config.walks, dim=config.dim, folds=config.folds,
+            walks=config.walks, dim=config.dim, hops=config.hops, folds=config.folds,
             basis=model.basis, unit=model.unit,
         )  # fmt: skip
         return model.logits(latents, config.draws).log_softmax(-1)

@@ -1,10 +1,18 @@
 r"""What a node classifier is shown of a heterogeneous graph: propagated features and labels.
 
 **Features.** For each meta-path :math:`P_v` the propagated features :math:`P_v X`, rows of length
-one, and :math:`X` itself; all in one latent space, the first ``d`` principal directions of all of
-them together (:class:`Basis`), with the mean square of a coordinate brought to one. Without
-features (:math:`X` the identity) there is nothing but the labels: random projections of
-:math:`P_v^k` were tried and are worth nothing beside them.
+one, and :math:`X` itself; jointly, the mean over the meta-paths. Without features :math:`X` is the
+identity and :math:`P^k X` has a column for each node. All that a classifier with a penalty on
+:math:`\lVert W \rVert^2` can learn of it from training nodes :math:`T` lies in the span of their
+rows (representer theorem), so that exactly the same classifier comes from the features
+
+.. math:: Z = (\bar P^k)^\top E_T K_{TT}^{-1/2}, \qquad K_{TT} = E_T^\top \bar P^k
+          (\bar P^k)^\top E_T , \qquad \bar P^k X W \;\widehat=\; \bar P^k Z W' ,
+
+:math:`|T|` columns, with :math:`\bar P` the mean of the meta-paths (:func:`landmarks`; no label is
+used). The views are :math:`P_v^k Z`. Either way all views share one latent space, the first ``d``
+principal directions of all of them (:class:`Basis`), with the mean square of a coordinate brought
+to one.
 
 **Label scores.** With :math:`Y` the labels of the training nodes, each class summing to one, and
 :math:`\bar P` the mean of all meta-paths, label propagation (Zhou et al., 2004) gives
@@ -39,7 +47,9 @@ __all__ = [
     "feature_views",
     "folds_of",
     "label_scores",
+    "landmarks",
     "unit_rows",
+    "walk",
 ]
 
 EPSILON = 1e-2
@@ -77,24 +87,50 @@ def unit_rows(x: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=-1, eps=1e-9)
 
 
-def feature_views(graph: HeteroGraph, paths: Sequence[MetaPath]) -> list[Tensor]:
-    """Propagated features of each meta-path, then the features themselves.
+def walk(paths: Sequence[MetaPath], x: Tensor, hops: int) -> Tensor:
+    """``P^hops x`` with ``P`` the mean of the paths, for ``x`` ``[n, f]``."""
+    return diffuse(paths, x, 1.0, hops)
+
+
+def landmarks(paths: Sequence[MetaPath], nodes: Tensor, hops: int) -> Tensor:
+    """Features ``Z`` ``[n, k]`` of a graph without features, see the module docstring.
 
     Args:
-        graph: Has features.
+        paths: Operators ``[n, n]``; their mean is walked.
+        nodes: Landmarks ``[k]``, such as the training nodes.
+        hops: Length of the walks.
+    """
+    start = torch.zeros(paths[0].shape[0], len(nodes))
+    start[nodes, torch.arange(len(nodes))] = 1.0
+    back = walk([path.transposed for path in paths], start, hops)
+    kernel = walk(paths, back, hops)[nodes].double()
+    size, axes = torch.linalg.eigh((kernel + kernel.t()) / 2)
+    # landmarks whose walks end alike, or nowhere, leave directions without length
+    root = torch.where(size > 1e-10 * size.max(), size.clamp(min=1e-300).rsqrt(), 0.0)
+    return back @ (axes * root @ axes.t()).float()
+
+
+def feature_views(
+    graph: HeteroGraph, paths: Sequence[MetaPath], nodes: Tensor, hops: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Propagated features: the joint view, and those of each meta-path (and of the node itself).
+
+    Args:
+        graph: The graph.
         paths: Its meta-paths.
+        nodes: Landmarks, used where the graph has no features.
+        hops: Length of the walks, there.
 
     Returns:
-        Tensors ``[n, f]`` with rows of length one (zero for nodes of no walk).
-
-    Raises:
-        ArgumentError: The graph has no features.
+        Tensors ``[n, f]``; the last of the list are the features themselves, if there are some.
     """
     if graph.identity:
-        raise ArgumentError("this graph has no features to propagate; use label scores")
+        x = landmarks(paths, nodes, hops)
+        return walk(paths, x, hops), [walk([path], x, hops) for path in paths]
     x = torch.from_numpy(graph.features.toarray())
     x = x / x.abs().sum(1, keepdim=True).clamp(min=1e-9)
-    return [unit_rows(path(x)) for path in paths] + [unit_rows(x)]
+    own = [unit_rows(path(x)) for path in paths]
+    return torch.stack(own).mean(0), [*own, unit_rows(x)]
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Latents:
 
 def make_latents(
     graph: HeteroGraph, paths: Sequence[MetaPath], train: Tensor, labels: Tensor, inputs: Inputs, *,
-    walks: Sequence[tuple[float, int]], dim: int, folds: int, seed: int = 0,
+    walks: Sequence[tuple[float, int]], dim: int, hops: int, folds: int, seed: int = 0,
     basis: Basis | None = None, unit: Tensor | None = None,
 ) -> Latents:  # fmt: skip
     """Target and source of every node, see the module docstring.
@@ -91,15 +91,16 @@ def make_latents(
         inputs: What views are made of.
         walks: Chance to walk on and number of rounds, for each set of label scores.
         dim: Largest width of the features.
+        hops: Length of walks, where the graph has no features.
         folds: Of the training nodes.
         seed: Of the folds.
         basis: Of the features; found anew by default.
         unit: Factor of the scores; found anew by default.
 
     Raises:
-        ArgumentError: There are no features to take, or no second view.
+        ArgumentError: There is no second view.
     """
-    if len(paths) < 2 and inputs == "scores":
+    if len(paths) < 2 and (graph.identity or inputs == "scores"):
         raise ArgumentError(
             "with one meta-path and no features there is one view only, and nothing to diffuse it "
             "from; give another meta-path, or features"
@@ -107,22 +108,21 @@ def make_latents(
     joint: list[tuple[Tensor, Tensor]] = []  # of all nodes, and of training nodes as held out
     own: list[tuple[Tensor, Tensor]] = []
     if inputs != "scores":
-        views = feature_views(graph, paths)
-        basis = Basis.of(views, dim) if basis is None else basis
-        places = [basis(view) for view in views]
-        walked = torch.stack(places[: len(paths)]).mean(0)  # the joint walk is the mean of them
-        joint.append((walked, walked[train]))
-        own += [(place, place[train]) for place in places]
+        together, views = feature_views(graph, paths, train, hops)
+        basis = Basis.of([together, *views], dim) if basis is None else basis
+        places = [basis(view) for view in (together, *views)]
+        joint.append((places[0], places[0][train]))
+        own += [(place, place[train]) for place in places[1:]]
     if inputs != "features":
-        together = _scores(graph, [list(paths)], train, labels, walks, folds, seed)
+        all_paths = _scores(graph, [list(paths)], train, labels, walks, folds, seed)
         apart = _scores(
             graph, [[path] for path in paths] if len(paths) > 1 else [],
             train, labels, walks, folds, seed,
         )  # fmt: skip
         if unit is None:
-            every = torch.cat([scores.all for scores in together + apart])
+            every = torch.cat([scores.all for scores in all_paths + apart])
             unit = 1 / every.square().mean().sqrt().clamp(min=1e-12)
-        joint += [(unit * scores.all, unit * scores.held) for scores in together]
+        joint += [(unit * scores.all, unit * scores.held) for scores in all_paths]
         own += [(unit * scores.all, unit * scores.held) for scores in apart]
     z, held_z = (torch.cat(parts, 1) for parts in zip(*joint, strict=True))
     c, held_c = (torch.cat(parts, 1) for parts in zip(*own, strict=True))

@@ -49,13 +49,13 @@ class NodeConfig:
         paths: Meta-paths in words, as in ``author-paper-author``, the target of ``published``
             first; by default those of :func:`~graphdiff.graph.diffgraph.metapath.default_paths`.
         norm: Normalisation of the meta-paths.
-        inputs: What views are made of, tried in order; of a graph without features always label
-            scores.
+        inputs: What views are made of, tried in order.
         heads: What the head sees, tried in order.
         decays: Weights of the squared norm of the head, tried in order.
         walks: Chance to walk on and number of rounds of each set of label scores.
         folds: Parts of the training nodes, see
             :func:`~graphdiff.graph.diffgraph.node_inputs.label_scores`.
+        hops: Length of the walks that replace features where there are none.
         dim: Width of the latent features; of ``published`` the width of everything.
         denoiser: The diffusion of ``diffusion``.
         draws: Chains that are averaged.
@@ -72,13 +72,14 @@ class NodeConfig:
     norm: Norm = "walk"
     inputs: tuple[Inputs, ...] = ("features", "both")
     heads: tuple[Head, ...] = ("target", "all")
-    decays: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 3.0)
+    decays: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
     walks: tuple[tuple[float, int], ...] = ((0.8, 10), (0.98, 30))
     folds: int = 8
+    hops: int = 16
     dim: int = 64
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    draws: int = 4
-    steps: int = 300
+    draws: int = 2
+    steps: int = 200
     batch: int = 512
     lr: float = 3e-3
     layers: int = 3
@@ -86,7 +87,7 @@ class NodeConfig:
     every: int = 5
 
     def __post_init__(self) -> None:
-        counts = ("folds", "dim", "draws", "batch", "layers", "chain", "every")
+        counts = ("folds", "hops", "dim", "draws", "batch", "layers", "chain", "every")
         bad = [name for name in counts if getattr(self, name) < 1]
         if bad or self.steps < 0:
             raise ArgumentError(f"{', '.join(bad) or 'steps'} must be positive; correct the config")
