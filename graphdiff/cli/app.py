@@ -1,4 +1,4 @@
-"""``graphdiff``: train, finetune, sample, evaluate, convert, data, nag, fit, predict, bench, card."""
+"""``graphdiff``: train, sample, evaluate, fit, predict, data, bench and more; one file each."""
 
 from __future__ import annotations
 

@@ -87,6 +87,8 @@ def sheaf(
         if finding["leak"]:
             note(f"warning: {finding['probe']}: {finding['message']}")
     with StopRequest() as asked, progress_bar(f"fitting {graph.name}", quiet=as_json) as update:
+        if not as_json:
+            note("fitting; Ctrl-C stops it and keeps the best weights so far")
         found = compare(
             graph, chosen, plan, seed=seed, tune=tune, baselines=baselines,
             device=pick_device(device), progress=update, stop=lambda: asked.number is not None,

@@ -2,6 +2,10 @@ r"""Probes for leaks: does a data set, or a pipeline, tell what it must not?
 
 * **Duplicates.** A node of the test part with a twin (equal features and the same neighbours) in
   the training part is no test of anything. Twins that are neighbours of each other count as well.
+* **Same neighbours.** Pages that were copied and edited keep their links, not their words: of the
+  Wikipedia graph squirrel 40 % of the test nodes have exactly the neighbours of a training node,
+  and its class. Leaves of one hub share their neighbours without any leak, so what tells is that
+  copying the class of the twin is (nearly) always right though no class is that frequent.
 * **Labels among the features.** One column that alone predicts the test labels almost perfectly.
 * **Overlap.** Parts of one split may not share nodes (a :class:`~graphdiff.data.nodes.Split`
   refuses that); but alternative splits of one graph do share: the share of one test part that is
@@ -28,7 +32,8 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split
 
 __all__ = [
-    "Finding", "duplicates", "label_in_features", "overlap", "report", "shuffled_labels", "twins",
+    "Finding", "duplicates", "label_in_features", "overlap", "report", "same_neighbours",
+    "shuffled_labels", "twins",
 ]  # fmt: skip
 
 Method = Callable[[NodeData, Split], Tensor]
@@ -37,6 +42,8 @@ Method = Callable[[NodeData, Split], Tensor]
 TELLING = 0.98
 FEW_VALUES = 64
 TWIN_SHARE = 0.05
+COPIED = 0.95
+LIFT = 0.2
 SIGNIFICANT = 1e-3
 
 
@@ -65,8 +72,10 @@ class Finding:
         return asdict(self)
 
 
-def twins(data: NodeData) -> NDArray[np.int64]:
+def twins(data: NodeData, features: bool = True) -> NDArray[np.int64]:
     """Number of the group of each node ``[n]``: those with equal features and neighbours.
+
+    Without ``features``, those with the same neighbours; isolated nodes are alone then.
 
     Sets of neighbours are compared by sums of random 64-bit numbers of their members, once without
     and once with the node itself (for twins that are joined); sets that differ agree by chance with
@@ -81,7 +90,12 @@ def twins(data: NodeData) -> NDArray[np.int64]:
         np.add.at(around, v, mark[u])
         closed = around + mark
     words: dict[bytes, int] = {}
-    same = np.array([words.setdefault(row.tobytes(), k) for k, row in enumerate(_rows(data))])
+    if features:
+        same = np.array([words.setdefault(row.tobytes(), k) for k, row in enumerate(_rows(data))])
+    else:
+        bare = data.isolated.cpu().numpy()
+        same = np.zeros(n, np.int64)
+        same[bare] = 1 + np.arange(len(bare))
     group = np.arange(n)
     for sums in (around, closed):
         first: dict[tuple[int, int], int] = {}
@@ -107,25 +121,55 @@ def duplicates(data: NodeData, splits: Sequence[Split] = ()) -> Finding:
     Raises:
         ArgumentError: There are none.
     """
-    chosen = _chosen(data, splits)
-    group, y = twins(data), data.labels.cpu().numpy()
+    share, agree, n, members = _copies(data, _chosen(data, splits), twins(data))
+    message = (
+        f"{members} of {data.n} nodes have a twin (equal features and neighbours); {share:.1%} of "
+        f"test nodes have one in training{_of_class(share, agree)}"
+    )
+    return Finding("duplicates", share, TWIN_SHARE, share > TWIN_SHARE, message, n)
+
+
+def same_neighbours(data: NodeData, splits: Sequence[Split] = ()) -> Finding:
+    """Share of test nodes, over all splits, with exactly the neighbours of a training node.
+
+    It is a leak where they are many and nearly always of the class of that node.
+
+    Args:
+        data: The graph.
+        splits: Splits; those of the data by default.
+
+    Raises:
+        ArgumentError: There are none.
+    """
+    share, agree, n, members = _copies(data, _chosen(data, splits), twins(data, features=False))
+    y = data.labels[data.labels != UNKNOWN]
+    usual = float(torch.bincount(y).max()) / max(len(y), 1)
+    leak = share > TWIN_SHARE and agree >= COPIED and agree > usual + LIFT
+    message = (
+        f"{members} of {data.n} nodes have the neighbours of another; {share:.1%} of test nodes "
+        f"have those of a training node{_of_class(share, agree)} (largest class {usual:.0%})"
+    )
+    return Finding("same neighbours", share, TWIN_SHARE, leak, message, n)
+
+
+def _copies(
+    data: NodeData, splits: Sequence[Split], group: NDArray[np.int64]
+) -> tuple[float, float, int, int]:
+    """Share of test nodes with a twin in training, share of these of its class, counts."""
+    y = data.labels.cpu().numpy()
     seen = hits = agree = 0
-    for split in chosen:
+    for split in splits:
         train, test = split.train.cpu().numpy(), split.test.cpu().numpy()
         first = dict(zip(group[train][::-1].tolist(), train[::-1].tolist(), strict=True))
         pairs = [(k, first[group[k]]) for k in test if group[k] in first]
         seen, hits = seen + len(test), hits + len(pairs)
         agree += sum(int(y[a] == y[b]) for a, b in pairs)
-    share = hits / max(seen, 1)
     sizes = np.bincount(group, minlength=data.n)
-    members = int(sizes[sizes > 1].sum())
-    message = (
-        f"{members} of {data.n} nodes have a twin (equal features and neighbours); over "
-        f"{len(chosen)} splits {share:.1%} of test nodes have one in training"
-    )
-    if hits:
-        message += f", of the same class in {agree / hits:.0%}"
-    return Finding("duplicates", share, TWIN_SHARE, share > TWIN_SHARE, message, seen)
+    return hits / max(seen, 1), agree / max(hits, 1), seen, int(sizes[sizes > 1].sum())
+
+
+def _of_class(share: float, agree: float) -> str:
+    return f", of the same class in {agree:.0%}" if share else ""
 
 
 def overlap(data: NodeData, splits: Sequence[Split] = ()) -> Finding:
@@ -154,7 +198,7 @@ def overlap(data: NodeData, splits: Sequence[Split] = ()) -> Finding:
 
 
 def label_in_features(data: NodeData, split: Split | None = None) -> Finding:
-    """The best test accuracy of a single column of the features.
+    """The best accuracy of a single column on test nodes (on validation nodes without any).
 
     A column of few values answers by the most frequent class of each value in training.
 
@@ -167,7 +211,8 @@ def label_in_features(data: NodeData, split: Split | None = None) -> Finding:
     """
     split = split or _chosen(data, ())[0]
     x, y, many = _rows(data), data.labels.cpu().numpy(), len(data.classes)
-    train, test = split.train.cpu().numpy(), split.test.cpu().numpy()
+    held = split.test if len(split.test) else split.val
+    train, test = split.train.cpu().numpy(), held.cpu().numpy()
     counts = np.bincount(y[train], minlength=many)
     plain = float((y[test] == counts.argmax()).mean())
     best, column = plain, -1
@@ -243,7 +288,10 @@ def report(
     from graphdiff.graph.evaluate.baselines import baseline
 
     chosen = _chosen(data, splits)
-    found = [duplicates(data, chosen), label_in_features(data, chosen[0]), overlap(data, chosen)]
+    found = [
+        duplicates(data, chosen), same_neighbours(data, chosen),
+        label_in_features(data, chosen[0]), overlap(data, chosen),
+    ]  # fmt: skip
     if len(chosen[0].test):
         usual: Method = lambda d, s: baseline("label-propagation", d, s).logits  # noqa: E731
         found.append(shuffled_labels(data, chosen[0], method or usual, seed))

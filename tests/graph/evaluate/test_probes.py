@@ -17,6 +17,7 @@ from graphdiff.graph.evaluate.probes import (
     label_in_features,
     overlap,
     report,
+    same_neighbours,
     shuffled_labels,
     twins,
 )
@@ -125,11 +126,37 @@ def test_a_method_that_peeks_is_caught():
 def test_the_report_has_every_probe():
     data = graph()
     assert [f.probe for f in report(data)] == [
-        "duplicates", "label in features", "overlap", "shuffled labels",
+        "duplicates", "same neighbours", "label in features", "overlap", "shuffled labels",
     ]  # fmt: skip
     assert all(set(f.to_dict()) >= {"value", "leak", "message", "n"} for f in report(data))
     with pytest.raises(ArgumentError, match="no splits"):
         report(replace(data, splits=()))
+
+
+def test_copied_links_are_told_from_leaves_of_a_hub():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 100)
+    order = torch.from_numpy(rng.permutation(100))
+    split = Split(order[:50], order[50:80], order[80:])
+    star = np.stack([np.zeros(99, int), np.arange(1, 100)])
+    hub = NodeData.of("hub", star, rng.random((100, 5)), y)
+    found = same_neighbours(hub, [split])
+    assert found.value == 1.0 or found.value >= 19 / 20
+    assert not found.leak
+    # Node k + 50 is node k again: its links, its class, other words.
+    links = rng.integers(100, 160, (50, 4))
+    ends = [(k + shift, v) for shift in (0, 50) for k in range(50) for v in links[k]]
+    many = np.concatenate([np.tile(y[:50], 2), rng.integers(0, 4, 60)])
+    copied = NodeData.of("copied", np.array(ends).T, rng.random((160, 5)), many)
+    found = same_neighbours(copied, [split])
+    assert found.leak
+    assert found.value > 0.3
+    assert not duplicates(copied, [split]).leak
+
+
+def test_isolated_nodes_have_no_neighbours_in_common():
+    data = NodeData.of("x", [[0], [1]], np.arange(12.0).reshape(6, 2), [0, 1, 0, 1, 0, 1])
+    assert len(set(twins(data, features=False)[2:].tolist())) == 4
 
 
 def test_wikipedia_graphs_leak_and_their_filtered_versions_do_not():
@@ -141,4 +168,6 @@ def test_wikipedia_graphs_leak_and_their_filtered_versions_do_not():
     except DataError as error:
         pytest.skip(f"needs the public graphs: {error}")
     assert duplicates(full).leak
-    assert duplicates(filtered).value < duplicates(full).value
+    assert same_neighbours(full).leak
+    assert not duplicates(filtered).leak
+    assert not same_neighbours(filtered).leak
