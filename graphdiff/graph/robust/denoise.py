@@ -75,10 +75,10 @@ class DenoiseConfig:
     neighbours: int = 8
     strangers: int = 10
     hidden: int = 64
-    steps: int = 150
+    steps: int = 100
     lr: float = 1e-2
     chain: int = 8
-    chains: int = 8
+    chains: int = 4
 
     def __post_init__(self) -> None:
         if (

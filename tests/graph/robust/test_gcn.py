@@ -129,6 +129,9 @@ def test_logits_are_those_of_the_selected_weights(graph) -> None:
     again = found.stack.eval()(hat(graph), data.features).transpose(0, 1)
     assert torch.allclose(again, found.logits)
     assert found.val_accuracy.tolist() == pytest.approx(found.accuracy(data.labels, split.val))
+    for run in range(3):
+        wanted = torch.nn.functional.cross_entropy(again[run, split.val], data.labels[split.val])
+        assert float(found.val_loss[run]) == pytest.approx(float(wanted), rel=1e-4)
 
 
 def test_without_validation_the_last_epoch_counts(graph) -> None:
