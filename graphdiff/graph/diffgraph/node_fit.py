@@ -50,11 +50,13 @@ def fit_diffusion(
     train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
     best: Best | None = None
     chosen: Latents | None = None
+    basis: Basis | None = None  # the same for all inputs, and the dearest part of them
     for inputs in config.inputs:
         latents = make_latents(
             graph, paths, train, y, inputs, walks=config.walks, dim=config.dim, hops=config.hops,
-            folds=config.folds, seed=seed,
+            folds=config.folds, seed=seed, basis=basis,
         )  # fmt: skip
+        basis = latents.basis
         found = _best_head(graph, split, config, latents, inputs, None)
         if best is None or found[0] > best[0]:
             best, chosen = found, latents
