@@ -110,6 +110,19 @@ def test_the_chain_starts_in_the_given_graph(graph, denoiser) -> None:
     assert torch.allclose(far * 16, (far * 16).round())
 
 
+def test_every_step_of_the_chain_is_made(denoiser) -> None:
+    seen = []
+
+    def note(module, args) -> None:
+        seen.append((args[0][EDGE].clone(), float(args[1][0])))
+
+    hook = denoiser.denoiser.register_forward_pre_hook(note)
+    denoiser.weights(0.4)
+    hook.remove()
+    assert [t for _, t in seen] == pytest.approx([0.4 * (1 - k / 8) for k in range(8)])
+    assert torch.equal(seen[0][0], denoiser.edges.expand(16, -1))  # the given graph, at 0.4
+
+
 def test_edges_of_the_attacker_go_first(graph, denoiser) -> None:
     weight = denoiser.weights(0.6)
     code = denoiser.pairs[0] * 120 + denoiser.pairs[1]
