@@ -1,6 +1,7 @@
 """Node classification on graphs that somebody may have tampered with.
 
 * :mod:`~graphdiff.graph.robust.stable`: the defence of Li et al. (2022), as a classifier;
+* :mod:`~graphdiff.graph.robust.classifier`: what a fit returns, predicts and is saved as;
 * :mod:`~graphdiff.graph.robust.similarity`: similar nodes among many, tile by tile;
 * :mod:`~graphdiff.graph.robust.encoder`: contrastive embeddings;
 * :mod:`~graphdiff.graph.robust.gcn`: graph convolutions, many runs side by side;

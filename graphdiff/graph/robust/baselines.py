@@ -42,6 +42,7 @@ from graphdiff.graph.robust.gcn import (
 from graphdiff.graph.robust.refine import both_ways, likely
 from graphdiff.graph.robust.similarity import edge_cosine
 from graphdiff.graph.robust.stable import sparse_features, split_of
+from graphdiff.graph.sparse import Pattern
 
 __all__ = ["BASELINES", "Baseline", "LowRank", "fit_baseline", "guard", "low_rank", "spread_labels"]
 
@@ -130,11 +131,8 @@ def guard(edges: NDArray[np.int64], features: Tensor, least: float = 0.1) -> Spa
     rows, cols = np.concatenate([row, every]), np.concatenate([col, every])
     values = np.concatenate([share, 1 / (degree + 1)])
     order = np.argsort(rows * n + cols)
-    pattern, kept = rows[order], cols[order]
-    from graphdiff.graph.sparse import Pattern
-
-    made = Pattern.of(torch.from_numpy(pattern), torch.from_numpy(kept), (n, n))
-    return SparseOperator(made, torch.from_numpy(values[order]).float())
+    pattern = Pattern.of(torch.from_numpy(rows[order]), torch.from_numpy(cols[order]), (n, n))
+    return SparseOperator(pattern, torch.from_numpy(values[order]).float())
 
 
 def spread_labels(
