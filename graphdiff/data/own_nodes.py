@@ -4,7 +4,8 @@ Three forms are read:
 
 * a folder with ``edges.csv`` (``source,target``), and, where you have them, ``features.csv``
   (``id,number,…``), ``labels.csv`` (``id,label``) and ``splits.csv`` (``id,split`` or
-  ``id,split_0,split_1,…``);
+  ``id,split_0,split_1,…``), or each of them as an array in a ``.npy`` or ``.npz``
+  (:mod:`graphdiff.data.node_arrays`), its rows being the nodes; ``*split*.npz`` have masks;
 * one ``.npz`` file, or a folder with one: ``edges``, ``node_features``, ``node_labels``, and
   ``train_masks``, ``val_masks``, ``test_masks`` (:func:`graphdiff.data.node_sets.nodes_of_arrays`);
 * a Geom-GCN folder: ``out1_graph_edges.txt``, ``out1_node_feature_label.txt``, and
@@ -26,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import DataError
+from graphdiff.data.node_arrays import edge_array, feature_array, find_array, label_array
 from graphdiff.data.node_csv import (
     class_order,
     find_table,
@@ -69,12 +71,13 @@ def load_own_nodes(path: str | Path) -> NodeData:
         raise DataError(f"{place} is no .npz file; give the folder that holds it: {EXPECTED}")
     if not place.is_dir():
         raise DataError(f"{place}: no such file or folder; {EXPECTED}")
-    if find_table(place, "edges"):
+    arrays = sorted(place.glob("*.npz"))
+    alone = len(arrays) == 1 and not any(place.glob("*.npy"))
+    if find_table(place, "edges") or (find_array(place, "edges") and not alone):
         return _of_tables(place)
     if all((place / name).is_file() for name in GEOM):
         return _of_geom(place)
-    arrays = sorted(place.glob("*.npz"))
-    if len(arrays) == 1:
+    if alone:
         return _of_npz(arrays[0])
     found = ", ".join(sorted(p.name for p in place.iterdir())[:8]) or "nothing"
     raise DataError(f"{place}: found {found}; {EXPECTED}")
@@ -84,18 +87,11 @@ def load_own_nodes(path: str | Path) -> NodeData:
 
 
 def _of_tables(folder: Path) -> NodeData:
-    files = {stem: find_table(folder, stem) for stem in ("edges", "features", "labels", "splits")}
     notes: dict[str, Any] = {}
-    assert files["edges"] is not None
-    table, edges, more = read_edges(files["edges"])
-    if more:
-        notes["edge_columns"] = f"{table.path.name}: columns after the second were ignored"
-    place: dict[str, int] = {}
-    features = None
-    if files["features"] is not None:
-        lines, features = read_features(files["features"])
-        place = {name: k for k, name in enumerate(lines)}
-    labels = _labels(files["labels"], place, features is not None, notes)
+    lines, features = _features(folder)
+    place = {name: k for k, name in enumerate(lines)}
+    labels, labelled = _labels(folder, place, features is not None, notes)
+    where, edges = _edges(folder, notes)
     if features is None:
         for _, *ends in edges:
             for name in ends:
@@ -109,34 +105,73 @@ def _of_tables(folder: Path) -> NodeData:
         for name in ends:
             if name not in place:
                 hint = "; call the columns source,target if this is a header" if line == 1 else ""
-                raise table.error(line, f"node {name!r} is not in features.csv; add it{hint}")
+                raise DataError(
+                    f"{where}, line {line}: node {name!r} is not among the features; add it{hint}"
+                )
     classes = class_order(labels)
     number: dict[str | None, int] = {c: k for k, c in enumerate(classes)}
     y = torch.tensor([number.get(labels.get(name), UNKNOWN) for name in place])
-    if (absent := int((y == UNKNOWN).sum())) and files["labels"] is not None:
+    if (absent := int((y == UNKNOWN).sum())) and labelled:
         notes["unlabelled"] = absent
-    splits = () if files["splits"] is None else splits_of_csv(files["splits"], place, y)
     pairs = np.array([[place[a], place[b]] for _, a, b in edges], np.int64).reshape(-1, 2).T
     ids = () if list(place) == [str(k) for k in range(len(place))] else tuple(place)
     return NodeData.of(
-        folder.resolve().name, pairs, features, y, splits, classes=classes, ids=ids, notes=notes
-    )
+        folder.resolve().name, pairs, features, y, _splits(folder, place, y), classes=classes,
+        ids=ids, notes=notes,
+    )  # fmt: skip
+
+
+def _edges(folder: Path, notes: dict[str, Any]) -> tuple[Path, list[tuple[int, str, str]]]:
+    path = find_table(folder, "edges")
+    if path is None:
+        path = find_array(folder, "edges")
+        assert path is not None
+        return path, edge_array(path)
+    _, edges, more = read_edges(path)
+    if more:
+        notes["edge_columns"] = f"{path.name}: columns after the second were ignored"
+    return path, edges
+
+
+def _features(folder: Path) -> tuple[list[str], NDArray[np.float32] | None]:
+    """Ids in order, and features."""
+    if path := find_table(folder, "features"):
+        lines, features = read_features(path)
+        return list(lines), features
+    if path := find_array(folder, "features"):
+        features = feature_array(path)
+        return [str(k) for k in range(len(features))], features
+    return [], None
 
 
 def _labels(
-    path: Path | None, place: dict[str, int], fixed: bool, notes: dict[str, Any]
-) -> dict[str, str | None]:
-    """Classes by id; without features, the ids of the file are nodes."""
-    if path is None:
+    folder: Path, place: dict[str, int], fixed: bool, notes: dict[str, Any]
+) -> tuple[dict[str, str | None], bool]:
+    """Classes by id, and whether there are any; without features, the ids of the file are nodes."""
+    table, array = find_table(folder, "labels"), find_array(folder, "labels")
+    if table is not None:
+        _, lines, found = read_labels(table)
+    elif array is not None:
+        found = label_array(array)
+        lines = {name: k for k, name in enumerate(found, 1)}
+    else:
         notes["labels"] = "none were given: the graph can be predicted on, not learned from"
-        return {}
-    table, lines, found = read_labels(path)
+        return {}, False
     for name, line in lines.items():
         if name not in place:
             if fixed:
-                raise table.error(line, f"node {name!r} is not in features.csv; add it there")
+                raise DataError(
+                    f"{table or array}, line {line}: node {name!r} is not among the features; "
+                    "add it there"
+                )
             place[name] = len(place)
-    return found
+    return found, True
+
+
+def _splits(folder: Path, place: Mapping[str, int], y: torch.Tensor) -> tuple[Split, ...]:
+    if path := find_table(folder, "splits"):
+        return splits_of_csv(path, place, y)
+    return tuple(split for path in split_files(folder) for split in splits_of_npz(path, y))
 
 
 # --- npz ----------------------------------------------------------------------------------------
@@ -219,9 +254,9 @@ def _of_geom(folder: Path) -> NodeData:
     _check_lines(raw, edges, nodes)
     pairs, features, labels = read_geom(raw[edges], raw[nodes], str(folder))
     graph = NodeData.of(folder.resolve().name, pairs, features, labels)
-    splits = [split for path in split_files(folder) for split in splits_of_npz(path, graph.labels)]
+    splits = tuple(s for path in split_files(folder) for s in splits_of_npz(path, graph.labels))
     return NodeData(
-        graph.name, graph.edges, graph.features, graph.labels, tuple(splits), graph.classes,
+        graph.name, graph.edges, graph.features, graph.labels, splits, graph.classes,
         notes=graph.notes,
     )  # fmt: skip
 

@@ -91,7 +91,10 @@ GOOD = {"edges": "a,b\nb,c\n", "features": "a,1\nb,2\nc,3\n", "labels": "a,x\nb,
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"edges": "source,target\na,b\nb,z\n"}, r"edges\.csv, line 3: node 'z' is not in feat"),
+        (
+            {"edges": "source,target\na,b\nb,z\n"},
+            r"edges\.csv, line 3: node 'z' is not among the feat",
+        ),
         ({"edges": "a,b\n\nb\n"}, r"edges\.csv, line 3: found 1 columns, expected source,target"),
         ({"edges": "a,b\nb,\n"}, r"edges\.csv, line 2: an end of the edge is empty"),
         ({"edges": "start,end\na,b\n"}, r"edges\.csv, line 1: .*call the columns source,target"),
@@ -104,7 +107,7 @@ GOOD = {"edges": "a,b\nb,c\n", "features": "a,1\nb,2\nc,3\n", "labels": "a,x\nb,
         ({"features": "a,1\nb,nan\nc,3\n"}, r"features\.csv, line 2: column 2 holds nan, .*finite"),
         ({"features": "a,1\nb,2\n,3\n"}, r"features\.csv, line 3: the id is empty"),
         ({"features": "id,w\n"}, r"header and no node"),
-        ({"labels": "a,x\nq,y\n"}, r"labels\.csv, line 2: node 'q' is not in features\.csv"),
+        ({"labels": "a,x\nq,y\n"}, r"labels\.csv, line 2: node 'q' is not among the features"),
         ({"labels": "a,x\na,y\n"}, r"labels\.csv, line 2: node 'a' is listed twice, .* line 1"),
         ({"labels": "a,x,3\n"}, r"labels\.csv, line 1: found 3 columns"),
         ({"splits": "id,split\na,train\nb,exam\nc,val\n"}, r"splits\.csv, line 3: found 'exam'"),
@@ -217,6 +220,53 @@ def test_a_damaged_npz(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"g\.npz"):
         load_own_nodes(path)
+
+
+# --- one array in a file ------------------------------------------------------------------------
+
+
+def test_arrays_in_files_of_their_own(tmp_path):
+    import scipy.sparse as sp
+
+    x = np.array([[0, 1.5], [2, 0], [0, 0]])
+    np.save(tmp_path / "edges.npy", [[0, 1], [1, 2]])
+    np.save(tmp_path / "labels.npy", [1, -1, 0])
+    sp.save_npz(tmp_path / "features.npz", sp.csr_matrix(x))
+    masks = np.eye(3, dtype=bool)
+    np.savez(tmp_path / "splits.npz", train_mask=masks[0], val_mask=masks[2], test_mask=[0, 0, 0])
+    data = load_own_nodes(tmp_path)
+    assert data.edges.T.tolist() == [[0, 1], [1, 2]]
+    assert data.features.tolist() == x.tolist()
+    assert data.labels.tolist() == [1, -1, 0]
+    assert data.splits[0].val.tolist() == [2]
+    assert data.notes["unlabelled"] == 1
+    # The same by csv for the edges, text for the labels, [2, m] for the edges.
+    (tmp_path / "edges.npy").unlink()
+    folder(tmp_path, edges="0,1\n2,1\n")
+    np.save(tmp_path / "labels.npy", ["b", "", "a"])
+    again = load_own_nodes(tmp_path)
+    assert again.fingerprint()["sha256"] == data.fingerprint()["sha256"]
+    assert again.classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("edges", [[0, 1], [1, 7]], r"edges\.npy, line 2: node '7' is not among the features"),
+        ("edges", [[0, 1, 2]], r"edges\.npy has shape \[1, 3\]"),
+        ("edges", [[0, 1.5], [1, 2]], r"edges\.npy holds float64"),
+        ("features", [[1.0], [np.inf], [0]], r"features\.npy: row 1 holds a value"),
+        ("features", [1.0, 2, 3], r"features\.npy holds float64 of shape \[3\]"),
+        ("labels", [0.5, 1, 0], r"labels\.npy holds fractions"),
+        ("labels", [0, 1, 0, 1], r"labels\.npy, line 4: node '3' is not among the features"),
+    ],
+)
+def test_refusals_of_arrays(tmp_path, name, array, words):
+    arrays = {"edges": [[0, 1], [1, 2]], "features": [[1.0], [2], [3]], "labels": [0, 1, 0]}
+    for key, value in {**arrays, name: array}.items():
+        np.save(tmp_path / f"{key}.npy", value)
+    with pytest.raises(DataError, match=words):
+        load_own_nodes(tmp_path)
 
 
 # --- Geom-GCN -----------------------------------------------------------------------------------
