@@ -32,7 +32,7 @@ from graphdiff.graph.diffgraph.node_inputs import diffuse, landmarks, unit_rows,
 __all__ = ["BASELINES", "Fitted", "baseline", "fit_linear", "validation_score"]
 
 NORMS: tuple[Norm, ...] = ("walk", "symmetric")
-RESTARTS = (0.8, 0.95, 0.99)
+DAMPINGS = (0.8, 0.95, 0.99)
 DECAYS = (1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -196,13 +196,13 @@ def _propagation(
     start[train, y] = 1.0
     start = start / start.sum(0).clamp(min=1)
     for norm, some in _path_sets(graph, paths):
-        for restart in RESTARTS:
-            spread = diffuse(some, start, restart, 50)
+        for damping in DAMPINGS:
+            spread = diffuse(some, start, damping, 50)
             for mass in (False, True):  # class mass normalisation
                 found = graph.n * (spread / spread.sum(0).clamp(min=1e-12) if mass else spread)
                 found = found + 1e-6
                 names = [path.name for path in some]
-                setting = {"norm": norm, "paths": names, "restart": restart, "mass": mass}
+                setting = {"norm": norm, "paths": names, "damping": damping, "mass": mass}
                 yield setting, (found / found.sum(1, keepdim=True)).log()
 
 

@@ -15,7 +15,7 @@ principal directions of all of them (:class:`Basis`), with the mean square of a 
 to one.
 
 **Label scores.** With :math:`Y` the labels of the training nodes, each class summing to one, and
-:math:`\bar P` the mean of all meta-paths, label propagation (Zhou et al., 2004) gives
+:math:`\bar P` the mean of all meta-paths, label propagation (Zhou et al., 2004) with the damping :math:`a` gives
 
 .. math:: F = (1 - a) \sum_{k \le K} a^k \bar P^k Y + a^{K+1} \bar P^{K+1} Y, \qquad
           s_{ic} = \log \frac{f_{ic} + \epsilon}{\sum_c f_{ic} + C\epsilon} \;\text{centred over } c
@@ -56,29 +56,29 @@ EPSILON = 1e-2
 """Added to propagated scores of mean one: what a node without evidence is shown is zero."""
 
 
-def diffuse(paths: Sequence[MetaPath], x: Tensor, restart: float, hops: int) -> Tensor:
+def diffuse(paths: Sequence[MetaPath], x: Tensor, damping: float, hops: int) -> Tensor:
     """``hops`` rounds of ``f <- (1 - a) x + a P f`` from ``f = x``, ``P`` the mean of the paths.
 
     Args:
         paths: Operators ``[n, n]``.
         x: ``[n, f]``.
-        restart: ``a``, the chance to walk on, in [0, 1].
+        damping: ``a``, the chance to walk on, in [0, 1].
         hops: Number of rounds.
 
     Raises:
         ArgumentError: No path, or numbers out of range.
     """
-    if not paths or not 0 <= restart <= 1 or hops < 0:
+    if not paths or not 0 <= damping <= 1 or hops < 0:
         raise ArgumentError(
             f"expected one path or more, a chance in [0, 1] and hops >= 0, found {len(paths)} "
-            f"paths, {restart} and {hops}"
+            f"paths, {damping} and {hops}"
         )
     found = x
     for _ in range(hops):
         walked = paths[0](found)
         for path in paths[1:]:
             walked = walked + path(found)
-        found = torch.lerp(x, walked / len(paths), restart)
+        found = torch.lerp(x, walked / len(paths), damping)
     return found
 
 
@@ -206,7 +206,7 @@ def label_scores(
     labels: NDArray[np.int64],
     classes: int,
     *,
-    restart: float = 0.98,
+    damping: float = 0.98,
     hops: int = 30,
     folds: int = 8,
     seed: int = 0,
@@ -218,7 +218,7 @@ def label_scores(
         train: Training nodes ``[k]``.
         labels: Their classes ``[k]``.
         classes: Number ``C``.
-        restart: Chance ``a`` to walk on.
+        damping: Chance ``a`` to walk on.
         hops: Rounds ``K + 1``.
         folds: Parts that training nodes are dealt into.
         seed: Of the dealing.
@@ -232,7 +232,7 @@ def label_scores(
         kept = fold != j
         start[train[kept], j, labels[kept]] = 1.0
     start = start / start.sum(0).clamp(min=1.0)
-    spread = diffuse(paths, start.reshape(n, -1), restart, hops).view(n, folds + 1, classes)
+    spread = diffuse(paths, start.reshape(n, -1), damping, hops).view(n, folds + 1, classes)
     spread = n * spread / spread.sum(0).clamp(min=1e-12)
     logs = (spread + EPSILON).log()
     scores = logs - logs.mean(-1, keepdim=True)

@@ -137,10 +137,10 @@ def _scores(
     return [
         label_scores(
             some, train.numpy(), labels.numpy(), len(graph.classes),
-            restart=restart, hops=hops, folds=folds, seed=seed,
+            damping=damping, hops=hops, folds=folds, seed=seed,
         )
         for some in sets
-        for restart, hops in walks
+        for damping, hops in walks
     ]  # fmt: skip
 
 

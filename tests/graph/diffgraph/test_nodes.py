@@ -85,7 +85,7 @@ def test_label_scores_are_what_they_are_said_to_be():
     graph = planted(features=False)
     train, paths = graph.split().train, operators(graph)
     y = graph.labels[train]
-    made = label_scores(paths, train, y, 3, restart=0.9, hops=6, folds=4)
+    made = label_scores(paths, train, y, 3, damping=0.9, hops=6, folds=4)
     start = np.zeros((graph.n, 3))
     start[train, y] = 1 / 8
     spread_out = diffuse(paths, torch.from_numpy(start).float(), 0.9, 6).numpy()
@@ -245,7 +245,7 @@ def test_latents():
     assert torch.allclose(together, (views[0] + views[1]) / 2)
     assert torch.allclose(made.target[:, :5], made.basis(together))
     assert torch.allclose(made.source[:, :15], torch.cat([made.basis(v) for v in views], 1))
-    joint = [label_scores(paths, train.numpy(), y.numpy(), 3, restart=a, hops=k, folds=4)
+    joint = [label_scores(paths, train.numpy(), y.numpy(), 3, damping=a, hops=k, folds=4)
              for a, k in how["walks"]]  # fmt: skip
     assert torch.allclose(made.target[:, 5:], made.unit * torch.cat([s.all for s in joint], 1))
     assert torch.allclose(made.held[0][:, 5:], made.unit * torch.cat([s.held for s in joint], 1))
