@@ -152,6 +152,13 @@ def test_copied_links_are_told_from_leaves_of_a_hub():
     assert found.leak
     assert found.value > 0.3
     assert not duplicates(copied, [split]).leak
+    # Twins that agree in four of five cases may be neighbours of like kind, and no copies.
+    loose = many.copy()
+    loose[50:60] = (loose[50:60] + 1) % 4
+    alike = replace(copied, labels=torch.from_numpy(loose))
+    found = same_neighbours(alike, [split])
+    assert found.value > 0.3
+    assert not found.leak
 
 
 def test_isolated_nodes_have_no_neighbours_in_common():
