@@ -153,7 +153,7 @@ def _network(
     stop: Callable[[], bool] | None,
 ) -> Fitted:
     x, wide, many = data.features, data.features.shape[1], len(data.classes)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         net: nn.Module
         if name == "mlp":
@@ -196,7 +196,7 @@ def _logistic(
     config: FitConfig,
     stop: Callable[[], bool] | None,
 ) -> Fitted:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Linear(x.shape[1], len(data.classes)).to(x.device)
         # Averages over neighbours are small numbers; a larger step makes up for it.
