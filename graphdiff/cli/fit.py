@@ -179,6 +179,8 @@ def _tell(graph: NodeData, splits: tuple[Split, ...]) -> None:
         f"{len(splits)} splits of {len(splits[0].train)}/{len(splits[0].val)}/"
         f"{len(splits[0].test)} nodes"
     )
+    if any(not len(s.test) for s in splits):
+        note("note: a split has no test nodes; its validation score is all that is reported")
     for key, value in graph.notes.items():
         note(f"note: {key.replace('_', ' ')}: {value}")
 
