@@ -15,7 +15,8 @@ principal directions of all of them (:class:`Basis`), with the mean square of a 
 to one.
 
 **Label scores.** With :math:`Y` the labels of the training nodes, each class summing to one, and
-:math:`\bar P` the mean of all meta-paths, label propagation (Zhou et al., 2004) with the damping :math:`a` gives
+:math:`\bar P` the mean of all meta-paths, label propagation (Zhou et al., 2004) with the damping
+:math:`a` gives
 
 .. math:: F = (1 - a) \sum_{k \le K} a^k \bar P^k Y + a^{K+1} \bar P^{K+1} Y, \qquad
           s_{ic} = \log \frac{f_{ic} + \epsilon}{\sum_c f_{ic} + C\epsilon} \;\text{centred over } c
