@@ -14,10 +14,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["attack_row", "defence_row", "scale_row"]
+__all__ = [
+    "RUNS",
+    "attack_part",
+    "baseline_part",
+    "diffusion_part",
+    "methods",
+    "retrained_part",
+    "scale_row",
+    "stable_part",
+    "stats",
+]
 
-ENCODER_SEEDS = (0, 1, 2)
-RUNS = (4, 3, 3)  # of the classifier, for each encoder: ten in all
+RUNS = (4, 3, 3)
+"""Of the classifier, for each encoder: ten in all."""
 STARTS = (0.2, 0.5, 0.8)
 
 
@@ -39,124 +49,169 @@ def stats(accuracies: Sequence[float]) -> dict[str, Any]:
     return {"accuracy": s.mean, "low": s.low, "high": s.high, "n": s.n}
 
 
-def defence_row(name: str, rate: float, quick: bool) -> dict[str, Any]:
-    """Every method on one poisoned graph, under one protocol."""
+def methods(name: str) -> tuple[str, ...]:
+    """Baselines that apply: indicators of nodes (polblogs) are no words."""
+    from graphdiff.graph.robust.baselines import BASELINES
+
+    return ("gcn", "svd", "sgc", "labels") if name == "polblogs" else BASELINES
+
+
+def baseline_part(name: str, rate: float, method: str, quick: bool) -> dict[str, Any]:
+    """Ten runs of one baseline on one poisoned graph."""
     from graphdiff.data.poisoned import load_poisoned
-    from graphdiff.graph.robust.baselines import BASELINES, fit_baseline
-    from graphdiff.graph.robust.config import published
+    from graphdiff.graph.robust.baselines import fit_baseline
     from graphdiff.graph.robust.gcn import GCNConfig
 
     began = time.process_time()
-    data = load_poisoned(name, rate)
-    config = quickly(published(name, rate), quick)
-    words = config.jaccard > 0 or name != "polblogs"
     told = GCNConfig(epochs=5) if quick else GCNConfig()
-    found: dict[str, dict[str, Any]] = {}
-    for method in BASELINES:
-        if words or method in ("gcn", "svd", "labels", "sgc"):
-            base = fit_baseline(method, data, runs=2 if quick else 10, config=told)
-            found[method] = {"runs": base.accuracy, "val": base.val_accuracy, "chosen": base.chosen}
-    found |= _defences(data, config, quick)
-    return {"name": name, "rate": rate, "seconds": time.process_time() - began, "methods": found}
+    base = fit_baseline(method, load_poisoned(name, rate), runs=2 if quick else 10, config=told)
+    found = {"runs": base.accuracy, "val": base.val_accuracy, "chosen": base.chosen}
+    return {**found, "seconds": time.process_time() - began}
 
 
-def _defences(data: Any, config: Any, quick: bool) -> dict[str, dict[str, Any]]:
-    """The published defence, parts of it, and the diffusion of edges on the same embeddings."""
-    from graphdiff.graph.robust.denoise import DenoiseConfig, fit_edge_denoiser
-    from graphdiff.graph.robust.refine import both_ways, refine
-    from graphdiff.graph.robust.stable import classify, represent
+def _settled(name: str, rate: float, quick: bool) -> tuple[Any, Any]:
+    from graphdiff.data.poisoned import load_poisoned
+    from graphdiff.graph.robust.config import published
 
-    split = data.splits[0]
-    seeds, runs = (ENCODER_SEEDS[:1], (2,)) if quick else (ENCODER_SEEDS, RUNS)
-    ways = ("stable", "stable, both ways", "embeddings only", "edge diffusion")
-    found: dict[str, dict[str, Any]] = {w: {"runs": [], "encoders": [], "val": []} for w in ways}
-    epochs, start = [], None
-    for seed, count in zip(seeds, runs, strict=True):
+    return load_poisoned(name, rate), quickly(published(name, rate), quick)
+
+
+def _embedded(folder: Path, name: str, rate: float, seed: int, quick: bool) -> Any:
+    """What an encoder makes of a graph, kept in ``folder`` for the parts that share it."""
+    import torch
+
+    from graphdiff.graph.robust.stable import Embedded, represent
+
+    path = folder / f"embedded-{name}-{rate:g}-{seed}.npz"
+    data, config = _settled(name, rate, quick)
+    if not path.exists():
         held = represent(data, config, seed=seed)
-        epochs.append(len(held.losses))
-        for way in ways[:1] if found["embeddings only"]["runs"] else ways[:3]:
-            both = way == "stable, both ways"
-            mended = refine(
-                held.edges, held.embedding, cosine=config.cosine, k=config.k, symmetric=both
-            )
-            pairs = mended if way != "embeddings only" else both_ways(held.edges)
-            fitted = classify(data, split, held, pairs, config, runs=count, seed=seed)
-            _note(found[way], fitted, data, split)
-        few = DenoiseConfig(steps=3, chains=2) if quick else DenoiseConfig()
-        denoiser = fit_edge_denoiser(data, held.embedding, few, seed=seed)
-        if start is None:  # on validation, with the first encoder
-            tried = {s: _diffused(data, split, held, denoiser, config, s, 2, 0) for s in STARTS}
-            start = max(tried, key=lambda s: float(tried[s].val_accuracy.mean()))
-            found["edge diffusion"]["chosen"] = start
-        fitted = _diffused(data, split, held, denoiser, config, start, count, seed)
-        _note(found["edge diffusion"], fitted, data, split)
-    found["stable"]["encoder_epochs"] = epochs
-    return found
+        fresh = path.with_suffix(".part.npz")
+        np.savez(
+            fresh, edges=held.edges, dropped=held.dropped, losses=held.losses,
+            embedding=held.embedding.numpy(),
+        )  # fmt: skip
+        fresh.replace(path)
+    with np.load(path, allow_pickle=False) as kept:
+        embedding = torch.from_numpy(kept["embedding"])
+        losses = kept["losses"].tolist()
+        return Embedded(kept["edges"], int(kept["dropped"]), embedding, None, losses)  # type: ignore[arg-type]
 
 
-def _note(row: dict[str, Any], fitted: Any, data: Any, split: Any) -> None:
-    accuracies = fitted.accuracy(data.labels, split.test)
-    row["runs"] += accuracies
-    row["encoders"].append(float(np.mean(accuracies)))
-    row["val"].append(float(fitted.val_accuracy.mean()))
+def stable_part(folder: Path, name: str, rate: float, seed: int, quick: bool) -> dict[str, Any]:
+    """The published defence with one encoder; with the first, parts of it as well."""
+    from graphdiff.graph.robust.refine import both_ways, refine
+    from graphdiff.graph.robust.stable import classify
+
+    began = time.process_time()
+    held = _embedded(folder, name, rate, seed, quick)
+    data, config = _settled(name, rate, quick)
+    found: dict[str, Any] = {"encoder_epochs": len(held.losses)}
+    for way in ("stable", "stable, both ways", "embeddings only")[: 3 if seed == 0 else 1]:
+        both = way == "stable, both ways"
+        pairs = refine(held.edges, held.embedding, cosine=config.cosine, k=config.k, symmetric=both)
+        if way == "embeddings only":
+            pairs = both_ways(held.edges)
+        runs = 2 if quick else RUNS[seed]
+        fitted = classify(data, data.splits[0], held, pairs, config, runs=runs, seed=seed)
+        found[way] = _noted(fitted, data)
+    return {**found, "seconds": time.process_time() - began}
+
+
+def diffusion_part(
+    folder: Path, name: str, rate: float, seed: int, start: float | None, quick: bool
+) -> dict[str, Any]:
+    """The diffusion of edges on the embeddings of one encoder.
+
+    With ``start=None`` the time of the given graph is chosen on validation.
+    """
+    from graphdiff.graph.robust.denoise import DenoiseConfig, fit_edge_denoiser
+
+    began = time.process_time()
+    held = _embedded(folder, name, rate, seed, quick)
+    data, config = _settled(name, rate, quick)
+    few = DenoiseConfig(steps=3, chains=2) if quick else DenoiseConfig()
+    denoiser = fit_edge_denoiser(data, held.embedding, few, seed=seed)
+    told = (data, held, denoiser, config)
+    if start is None:
+        tried = {s: _diffused(*told, s, 2, seed).val_accuracy.mean() for s in STARTS}
+        start = max(tried, key=lambda s: float(tried[s]))
+    found = _noted(_diffused(*told, start, 2 if quick else RUNS[seed], seed), data)
+    return {**found, "chosen": start, "seconds": time.process_time() - began}
+
+
+def _noted(fitted: Any, data: Any) -> dict[str, Any]:
+    runs = fitted.accuracy(data.labels, data.splits[0].test)
+    return {"runs": runs, "val": float(fitted.val_accuracy.mean())}
 
 
 def _diffused(
-    data: Any, split: Any, held: Any, denoiser: Any, config: Any, start: float, runs: int, seed: int
+    data: Any, held: Any, denoiser: Any, config: Any, start: float, runs: int, seed: int
 ) -> Any:
     """The classifier of the defence, on the graph that the reverse chain ends in."""
     from graphdiff.graph.robust.gcn import adjacency, fit_gcn
 
     row, col, weight = denoiser.graph(denoiser.weights(start, seed=seed))
     operator = adjacency(row, col, data.n, alpha=config.alpha, weight=weight)
-    told = (held.embedding, data.labels, split, config.gcn)
+    told = (held.embedding, data.labels, data.splits[0], config.gcn)
     return fit_gcn(operator, *told, runs=runs, seed=seed)
 
 
 # -- attacks --------------------------------------------------------------------------------------
 
 
-def attack_row(name: str, rate: float, quick: bool) -> dict[str, Any]:
-    """Attacks on the clean graph against a plain network and against the defence, same budget.
+def attack_part(folder: Path, name: str, rate: float, victim: str, quick: bool) -> dict[str, Any]:
+    """The clean graph attacked with full knowledge of one victim, the plain network or the defence.
 
-    Each attacked graph is learnt from scratch by both (poisoning), and the trained victims are
-    asked without retraining (evasion).
+    Both victims are asked without retraining (evasion); the flips are kept in ``folder``.
     """
-    from graphdiff.data.poisoned import load_poisoned
     from graphdiff.graph.robust.attack import AttackConfig, attack
-    from graphdiff.graph.robust.config import StableConfig
     from graphdiff.graph.robust.stable import Stable
     from graphdiff.graph.robust.victims import PlainVictim, StableVictim
 
     began = time.process_time()
-    data = load_poisoned(name, 0.0)
-    budget = int(rate * data.edges.shape[1])
-    # One setting for all graphs: that of the defence for the rate in the middle of the table.
-    config = quickly(StableConfig(), quick)
+    data, config = _clean(name, quick)
     how = AttackConfig(steps=3, block=500) if quick else AttackConfig(steps=150)
-    gcn = _plain(data, quick)
-    model = Stable(config).fit(data, runs=3)
+    gcn, model = _plain(data, quick), Stable(config).fit(data, runs=3)
     victims = {"gcn": PlainVictim(data, gcn.stack), "stable": StableVictim(data, model)}
     nodes = data.splits[0].test
-    made = {victim: attack(data, v, nodes, budget, how) for victim, v in victims.items()}
-    row: dict[str, Any] = {"name": name, "rate": rate, "budget": budget, "clean": {}, "attacks": {}}
-    row["clean"] = {"gcn": gcn.accuracy(data.labels, nodes), "stable": _right(model, data)}
-    for victim, found in made.items():
-        seeds = (0,) if quick else (0, 1)
-        fitted = [Stable(config).fit(found.data, runs=3, seed=s) for s in seeds]
-        edges = found.data.edges.numpy()
-        row["attacks"][victim] = {
-            "added": found.added,
-            "removed": found.flips.shape[1] - found.added,
-            "loss": [found.before, found.after],
-            "evasion": {w: _asked(v, edges, data, nodes) for w, v in victims.items()},
-            "gcn": _plain(found.data, quick).accuracy(data.labels, nodes),
-            "stable": [a for m in fitted for a in _right(m, data)],
-        }
-    return {**row, "seconds": time.process_time() - began}
+    found = attack(data, victims[victim], nodes, int(rate * data.edges.shape[1]), how)
+    np.save(folder / f"flips-{name}-{rate:g}-{victim}.npy", found.flips)
+    edges = found.data.edges.numpy()
+    return {
+        "added": found.added, "removed": found.flips.shape[1] - found.added,
+        "loss": [found.before, found.after],
+        "evasion": {w: _asked(v, edges, data, nodes) for w, v in victims.items()},
+        "clean": {"gcn": gcn.accuracy(data.labels, nodes), "stable": _right(model, data)},
+        "seconds": time.process_time() - began,
+    }  # fmt: skip
 
 
-def _plain(data: Any, quick: bool) -> Any:
+def retrained_part(
+    folder: Path, name: str, rate: float, victim: str, seed: int, quick: bool
+) -> dict[str, Any]:
+    """Both classifiers learnt from scratch on an attacked graph (poisoning)."""
+    from graphdiff.graph.robust.attack import flip
+    from graphdiff.graph.robust.stable import Stable
+
+    began = time.process_time()
+    data, config = _clean(name, quick)
+    poisoned = flip(data, np.load(folder / f"flips-{name}-{rate:g}-{victim}.npy"))
+    model = Stable(config).fit(poisoned, runs=3, seed=seed)
+    plain = _plain(poisoned, quick, seed).accuracy(data.labels, data.splits[0].test)
+    seconds = time.process_time() - began
+    return {"gcn": plain, "stable": _right(model, data), "seconds": seconds}
+
+
+def _clean(name: str, quick: bool) -> tuple[Any, Any]:
+    """The graph before any attack, and one setting of the defence for all of them."""
+    from graphdiff.data.poisoned import load_poisoned
+    from graphdiff.graph.robust.config import StableConfig
+
+    return load_poisoned(name, 0.0), quickly(StableConfig(), quick)
+
+
+def _plain(data: Any, quick: bool, seed: int = 0) -> Any:
     from graphdiff.graph.robust.gcn import GCNConfig, adjacency, fit_gcn
     from graphdiff.graph.robust.refine import both_ways
     from graphdiff.graph.robust.stable import sparse_features
@@ -164,7 +219,7 @@ def _plain(data: Any, quick: bool) -> Any:
     told = GCNConfig(epochs=5) if quick else GCNConfig()
     operator = adjacency(*both_ways(data.edges.numpy()), data.n)
     inputs = sparse_features(data.features)[0]
-    return fit_gcn(operator, inputs, data.labels, data.splits[0], told, runs=6)
+    return fit_gcn(operator, inputs, data.labels, data.splits[0], told, runs=3, seed=seed)
 
 
 def _right(model: Any, data: Any) -> list[float]:

@@ -25,7 +25,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from _kept import kept, work_folder
-from _stable import attack_row, defence_row, scale_row, stats
+from _stable import (
+    RUNS,
+    attack_part,
+    baseline_part,
+    diffusion_part,
+    methods,
+    retrained_part,
+    scale_row,
+    stable_part,
+    stats,
+)
 
 TITLE = "Poisoned graphs and defences (STABLE): Metattack, adaptive attacks, 100,000 nodes"
 GRAPHS = (
@@ -35,6 +45,7 @@ GRAPHS = (
 )  # fmt: skip
 ATTACKS = (("cora", 0.05), ("cora", 0.2))
 SCALE = (100_000, 512)
+SEEDS = 2  # encoders, each with three classifiers, on each attacked graph
 WANTED = {
     ("cora", 0.05): 81.0, ("cora", 0.2): 77.5, ("citeseer", 0.05): 73.5, ("citeseer", 0.2): 71.5,
 }  # fmt: skip
@@ -49,13 +60,12 @@ PUBLISHED = {
 def run(quick: bool, out: Path) -> dict[str, Any]:
     """All rows; those that are in the work folder already are not measured again."""
     folder = out if quick else work_folder("stable")
-    rows, attacks = [], []
-    for name, rate in GRAPHS[1 : 2 if quick else None] if quick else GRAPHS:
-        make = lambda n=name, r=rate: defence_row(n, r, quick)  # noqa: E731
-        rows.append(_told(kept(folder, f"defence-{name}-{rate:g}", make)))
+    rows: list[dict[str, Any]] = []
+    attacks: list[dict[str, Any]] = []
+    for name, rate in GRAPHS[1:2] if quick else GRAPHS:
+        rows.append(_told(_defences(folder, name, rate, quick)))
     for name, rate in ATTACKS[:1] if quick else ATTACKS:
-        make = lambda n=name, r=rate: attack_row(n, r, quick)  # noqa: E731
-        attacks.append(_told(kept(folder, f"attack-{name}-{rate:g}", make)))
+        attacks.append(_told(_attacks(folder, name, rate, quick)))
     size, width = (2000, 16) if quick else SCALE
     scale = [_told(kept(folder, f"scale-{size}", lambda: scale_row(size, width)))]
     return {
@@ -69,6 +79,58 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "seeds": {"classifier": 10, "encoder": 3},
         "epochs": {"classifier": 200, "encoder": "until 20 epochs without a lower loss"},
     }
+
+
+def _defences(folder: Path, name: str, rate: float, quick: bool) -> dict[str, Any]:
+    """Every method on one poisoned graph, each part kept as soon as it is measured."""
+    at = f"{name}-{rate:g}"
+    found: dict[str, Any] = {}
+    for method in methods(name):
+        make = lambda m=method: baseline_part(name, rate, m, quick)  # noqa: E731
+        found[method] = kept(folder, f"{at}-{method}", make)
+    parts, diffused, start = [], [], None
+    for seed in range(1 if quick else len(RUNS)):
+        make = lambda k=seed: stable_part(folder, name, rate, k, quick)  # noqa: E731
+        parts.append(kept(folder, f"{at}-stable-{seed}", make))
+        make = lambda k=seed, s=start: diffusion_part(folder, name, rate, k, s, quick)  # noqa: E731
+        diffused.append(kept(folder, f"{at}-diffusion-{seed}", make))
+        start = diffused[0]["chosen"]
+    found["stable"] = _joined([part["stable"] for part in parts])
+    found["stable"]["encoder_epochs"] = [part["encoder_epochs"] for part in parts]
+    for way in ("stable, both ways", "embeddings only"):
+        found[way] = parts[0][way]
+    found["edge diffusion"] = _joined(diffused)
+    seconds = sum(part["seconds"] for part in [*parts, *diffused])
+    seconds += sum(found[method]["seconds"] for method in methods(name))
+    return {"name": name, "rate": rate, "methods": found, "seconds": seconds}
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs of several encoders together, and the mean of each encoder."""
+    return {
+        "runs": [run for part in parts for run in part["runs"]],
+        "encoders": [float(np.mean(part["runs"])) for part in parts],
+        "val": [part["val"] for part in parts],
+        "chosen": parts[0].get("chosen"),
+    }
+
+
+def _attacks(folder: Path, name: str, rate: float, quick: bool) -> dict[str, Any]:
+    """Attacks on the plain network and on the defence, and both trained again on the outcome."""
+    row: dict[str, Any] = {"name": name, "rate": rate, "attacks": {}, "seconds": 0.0}
+    for victim in ("gcn", "stable"):
+        at = f"attack-{name}-{rate:g}-{victim}"
+        make = lambda v=victim: attack_part(folder, name, rate, v, quick)  # noqa: E731
+        found = kept(folder, at, make)
+        again = []
+        for seed in range(1 if quick else SEEDS):
+            make = lambda v=victim, k=seed: retrained_part(folder, name, rate, v, k, quick)  # noqa: E731
+            again.append(kept(folder, f"{at}-{seed}", make))
+        row["clean"] = found["clean"]
+        trained = {w: [run for part in again for run in part[w]] for w in ("gcn", "stable")}
+        row["attacks"][victim] = {**found, **trained}
+        row["seconds"] += found["seconds"] + sum(part["seconds"] for part in again)
+    return row
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
