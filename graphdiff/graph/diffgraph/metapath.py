@@ -142,6 +142,11 @@ class MetaPath:
         return self.factors[0][0].shape[0], self.factors[-1][0].shape[1]
 
     @property
+    def device(self) -> torch.device:
+        """Where the values are."""
+        return self.factors[0][1].device
+
+    @property
     def transposed(self) -> MetaPath:
         """The transposed operator, factored as well."""
         return replace(

@@ -55,7 +55,7 @@ def validation_score(
     log_probs: Tensor, labels: NDArray[np.int64], nodes: NDArray[np.int64]
 ) -> tuple[float, float]:
     """Accuracy and mean log-likelihood on some nodes: what settings are ordered by."""
-    found, y = log_probs[torch.from_numpy(nodes)], torch.from_numpy(labels[nodes])
+    found, y = log_probs[torch.from_numpy(nodes)].cpu(), torch.from_numpy(labels[nodes])
     hit = (found.argmax(1) == y).double().mean()
     return float(hit), -float(nn.functional.nll_loss(found, y))
 
@@ -76,8 +76,8 @@ def fit_linear(
         decay: :math:`\lambda`.
         iterations: Of L-BFGS.
     """
-    weight = torch.zeros(shape, requires_grad=True)
-    bias = torch.zeros(shape[1], requires_grad=True)
+    weight = torch.zeros(shape, device=y.device, requires_grad=True)
+    bias = torch.zeros(shape[1], device=y.device, requires_grad=True)
     count = torch.bincount(y, minlength=shape[1]).clamp(min=1)
     share = (1 / count)[y] / shape[1]
     search = torch.optim.LBFGS(

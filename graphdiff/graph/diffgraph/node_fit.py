@@ -47,7 +47,7 @@ def fit_diffusion(
     Raises:
         ArgumentError: There is one meta-path only, and no features.
     """
-    train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
+    train, y = _training(graph, split, paths[0].device)
     best: Best | None = None
     chosen: Latents | None = None
     basis: Basis | None = None  # the same for all inputs, and the dearest part of them
@@ -77,7 +77,7 @@ def _best_head(
     denoiser: HeteroDenoiser | None,
 ) -> Best:  # fmt: skip
     """The head of the best validation score, over what it sees and its decay."""
-    train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
+    train, y = _training(graph, split, latents.target.device)
     held_z, held_c = latents.held
     drawn = draw(denoiser, latents.source, config.draws)
     held_drawn = draw(denoiser, held_c, config.draws, ids=train)
@@ -101,9 +101,15 @@ def _best_head(
     return best
 
 
+def _training(graph: HeteroGraph, split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Training nodes and their classes."""
+    train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
+    return train.to(device), y.to(device)
+
+
 def _fit_head(rows: Tensor, y: Tensor, classes: int, decay: float) -> nn.Linear:
     weight, bias = fit_linear(lambda w: rows @ w, (rows.shape[1], classes), y, decay)
-    head = nn.Linear(rows.shape[1], classes)
+    head = nn.Linear(rows.shape[1], classes, device=rows.device)
     with torch.no_grad():
         head.weight.copy_(weight.t())
         head.bias.copy_(bias)
@@ -121,13 +127,13 @@ def fit_published(
     """
     if len(paths) < 2:
         raise ArgumentError("DiffGraph needs a target and an auxiliary meta-path; found one")
-    train, y = torch.from_numpy(split.train), torch.from_numpy(graph.labels[split.train])
-    x = _inputs(graph)
+    train, y = _training(graph, split, paths[0].device)
+    x = _inputs(graph, paths[0].device)
     width = int(graph.features.shape[1])
     model = PublishedModel(
         paths, width, len(graph.classes), dim=config.dim, layers=config.layers, steps=config.chain,
         seed=seed,
-    )  # fmt: skip
+    ).to(paths[0].device)  # fmt: skip
     rule = torch.optim.Adam(model.parameters(), lr=config.lr)
     best: tuple[tuple[float, float], dict[str, Tensor], int] | None = None
     with torch.random.fork_rng(devices=[]):
@@ -152,11 +158,11 @@ def fit_published(
     return model.eval(), {"step": best[2], "val_accuracy": best[0][0]}
 
 
-def _inputs(graph: HeteroGraph) -> Tensor | None:
+def _inputs(graph: HeteroGraph, device: torch.device) -> Tensor | None:
     """Features with rows of sum one, as published; None for the identity."""
     if graph.identity:
         return None
-    x = torch.from_numpy(graph.features.toarray())
+    x = torch.from_numpy(graph.features.toarray()).to(device)
     return x / x.abs().sum(1, keepdim=True).clamp(min=1e-9)
 
 
@@ -164,11 +170,11 @@ def log_probs(
     model: nn.Module, graph: HeteroGraph, paths: Sequence[MetaPath], config: NodeConfig
 ) -> Tensor:
     """Log-probabilities of all nodes ``[n, C]``."""
-    model.eval()
+    model.to(paths[0].device).eval()
     with torch.no_grad():
         if isinstance(model, PublishedModel):
             model.paths = tuple(paths)
-            found: Tensor = model(_inputs(graph)).log_softmax(-1)
+            found: Tensor = model(_inputs(graph, paths[0].device)).log_softmax(-1)
             return found
         assert isinstance(model, NodeModel)
         latents: Latents = make_latents(

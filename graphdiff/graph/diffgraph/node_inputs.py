@@ -101,8 +101,8 @@ def landmarks(paths: Sequence[MetaPath], nodes: Tensor, hops: int) -> Tensor:
         nodes: Landmarks ``[k]``, such as the training nodes.
         hops: Length of the walks.
     """
-    start = torch.zeros(paths[0].shape[0], len(nodes))
-    start[nodes, torch.arange(len(nodes))] = 1.0
+    start = torch.zeros(paths[0].shape[0], len(nodes), device=paths[0].device)
+    start[nodes, torch.arange(len(nodes), device=nodes.device)] = 1.0
     back = walk([path.transposed for path in paths], start, hops)
     kernel = walk(paths, back, hops)[nodes].double()
     size, axes = torch.linalg.eigh((kernel + kernel.t()) / 2)
@@ -128,7 +128,7 @@ def feature_views(
     if graph.identity:
         x = landmarks(paths, nodes, hops)
         return walk(paths, x, hops), [walk([path], x, hops) for path in paths]
-    x = torch.from_numpy(graph.features.toarray())
+    x = torch.from_numpy(graph.features.toarray()).to(paths[0].device)
     x = x / x.abs().sum(1, keepdim=True).clamp(min=1e-9)
     own = [unit_rows(path(x)) for path in paths]
     return torch.stack(own).mean(0), [*own, unit_rows(x)]
@@ -232,7 +232,7 @@ def label_scores(
     for j in range(folds + 1):  # the last column group keeps every label
         kept = fold != j
         start[train[kept], j, labels[kept]] = 1.0
-    start = start / start.sum(0).clamp(min=1.0)
+    start = (start / start.sum(0).clamp(min=1.0)).to(paths[0].device)
     spread = diffuse(paths, start.reshape(n, -1), damping, hops).view(n, folds + 1, classes)
     spread = n * spread / spread.sum(0).clamp(min=1e-12)
     logs = (spread + EPSILON).log()

@@ -126,7 +126,7 @@ def make_latents(
         own += [(unit * scores.all, unit * scores.held) for scores in apart]
     z, held_z = (torch.cat(parts, 1) for parts in zip(*joint, strict=True))
     c, held_c = (torch.cat(parts, 1) for parts in zip(*own, strict=True))
-    return Latents(z, c, (held_z, held_c), basis, torch.ones(()) if unit is None else unit)
+    return Latents(z, c, (held_z, held_c), basis, z.new_ones(()) if unit is None else unit)
 
 
 def _scores(
@@ -136,7 +136,7 @@ def _scores(
     """Label scores of every set of meta-paths and every kind of walk."""
     return [
         label_scores(
-            some, train.numpy(), labels.numpy(), len(graph.classes),
+            some, train.cpu().numpy(), labels.cpu().numpy(), len(graph.classes),
             damping=damping, hops=hops, folds=folds, seed=seed,
         )
         for some in sets
@@ -167,7 +167,8 @@ def train_denoiser(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # dropout, where the configuration has some
         for step in range(1, steps + 1):
-            nodes = torch.from_numpy(rng.choice(n, min(batch, n), replace=False))
+            some = rng.choice(n, min(batch, n), replace=False)
+            nodes = torch.from_numpy(some).to(latents.target.device)
             key = Key(seed, nodes, step=step)
             loss = made.estimate(latents.target[nodes], latents.source[nodes], key).loss.mean()
             rule.zero_grad()

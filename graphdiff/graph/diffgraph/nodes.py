@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ from graphdiff.core.errors import ArgumentError, CheckpointError
 from graphdiff.data.hetero import HeteroGraph, Split
 from graphdiff.graph.diffgraph.denoiser import DenoiserConfig
 from graphdiff.graph.diffgraph.metapath import MetaPath, Norm, default_paths
-from graphdiff.graph.diffgraph.node_fit import fit_diffusion, fit_published, rebuild
+from graphdiff.graph.diffgraph.node_fit import fit_diffusion, fit_published, log_probs, rebuild
 from graphdiff.graph.diffgraph.node_model import Head, Inputs
 
 __all__ = ["HeteroClassifier", "NodeConfig"]
@@ -132,7 +133,7 @@ class HeteroClassifier:
     @classmethod
     def fit(
         cls, data: HeteroGraph, config: NodeConfig | None = None, *,
-        split: str | int | Split | None = None, seed: int = 0,
+        split: str | int | Split | None = None, seed: int = 0, device: str | torch.device = "cpu",
         progress: Callable[[int, int], None] | None = None,
     ) -> HeteroClassifier:  # fmt: skip
         """Fit on the training nodes, choose on the validation nodes.
@@ -142,6 +143,7 @@ class HeteroClassifier:
             config: How.
             split: A split, or the name of one of the graph; the only one by default.
             seed: Of folds, weights, batches and noise.
+            device: Where to compute.
             progress: Called with optimiser steps done and all of the present training.
 
         Raises:
@@ -149,16 +151,17 @@ class HeteroClassifier:
         """
         config = NodeConfig() if config is None else config
         parts = split if isinstance(split, Split) else data.split(split)
-        paths = _operators(data, config)
+        paths = _operators(data, config, device)
         fit = fit_published if config.mode == "published" else fit_diffusion
         model, choice = fit(data, paths, parts, config, seed, progress)
         return cls(config, model, _schema(data), {**choice, "seed": seed})
 
-    def log_probs(self, data: HeteroGraph) -> Tensor:
-        """Log-probabilities of the classes of all target nodes, ``[n, C]``.
+    def log_probs(self, data: HeteroGraph, device: str | torch.device = "cpu") -> Tensor:
+        """Log-probabilities of the classes of all target nodes, ``[n, C]``, on the CPU.
 
         Args:
             data: The graph.
+            device: Where to compute.
 
         Raises:
             ArgumentError: It is not of the types and sizes of the one that was fitted on.
@@ -170,9 +173,8 @@ class HeteroClassifier:
                 f"this classifier is of a graph with other {', '.join(differs)}: "
                 f"{[self.schema[key] for key in differs]}, found {[found[key] for key in differs]}"
             )
-        from graphdiff.graph.diffgraph.node_fit import log_probs
-
-        return log_probs(self.model, data, _operators(data, self.config), self.config)
+        paths = _operators(data, self.config, device)
+        return log_probs(self.model, data, paths, self.config).cpu()
 
     def predict(self, data: HeteroGraph) -> NDArray[np.int64]:
         """Classes of all target nodes ``[n]``; their names are ``data.classes``."""
@@ -229,9 +231,9 @@ class HeteroClassifier:
         return cls(config, model, schema, choice)
 
 
-def _operators(data: HeteroGraph, config: NodeConfig) -> list[MetaPath]:
+def _operators(data: HeteroGraph, config: NodeConfig, device: str | torch.device) -> list[MetaPath]:
     wanted = default_paths(data) if config.paths is None else config.paths
-    return [MetaPath.of(data, path, config.norm) for path in wanted]
+    return [MetaPath.of(data, path, config.norm).to(device) for path in wanted]
 
 
 def _schema(data: HeteroGraph) -> dict[str, Any]:
