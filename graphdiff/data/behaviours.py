@@ -15,6 +15,7 @@ Your own edges come from any sparse matrices (:meth:`Behaviours.of`), or from a 
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -198,8 +199,8 @@ class Behaviours:
     def hold_out(self, *, at_least: int = 2, seed: int | None = None) -> Behaviours:
         """The same data with one target edge of each user moved to validation.
 
-        The edge disappears from every relation. It is the last one by time; without times, or with
-        a ``seed``, a random one.
+        The edge disappears from every relation. It is the last one by time, a random one
+        of those bought at that moment; without times, or with a ``seed``, a random one of all.
 
         Args:
             at_least: Users with fewer target edges keep all of them, and are not validated.
@@ -215,9 +216,10 @@ class Behaviours:
                 "once, with 1 or more"
             )
         matrix = self.edges[self.target]
-        order = self.times.get(self.target) if seed is None else None
-        if order is None:
-            order = np.random.default_rng(seed or 0).permutation(matrix.nnz)
+        # A basket is bought at one moment; its items are in the order of their numbers, which tell
+        # how popular they are, so that ties must be broken at random.
+        tie = np.random.default_rng(seed or 0).permutation(matrix.nnz)
+        order = self.times.get(self.target, tie) if seed is None else tie
         counts = np.diff(matrix.indptr)
         users = np.flatnonzero(counts >= at_least)
         if not len(users):
@@ -225,7 +227,7 @@ class Behaviours:
                 f"no user has {at_least} edges of {self.target!r} or more, so none can be held out"
             )
         row = np.repeat(np.arange(self.n_users), counts)
-        last = np.lexsort((order, row))[np.cumsum(counts)[users] - 1]
+        last = np.lexsort((tie, order, row))[np.cumsum(counts)[users] - 1]
         return self.without(np.stack([users, matrix.indices[last]], 1).astype(np.int64))
 
     def without(self, valid: Pairs) -> Behaviours:
@@ -288,7 +290,7 @@ def _load_npz(path: Path, data: bytes) -> sparse.csr_matrix:
                 raise ValueError(f"format {parts['format'].item()!r}, expected csr")
             triple = parts["data"], parts["indices"], parts["indptr"]
             return sparse.csr_matrix(triple, shape=tuple(parts["shape"]))
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no sparse matrix of scipy: {error}") from error
 
 

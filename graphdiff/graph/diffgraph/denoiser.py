@@ -58,8 +58,7 @@ class DenoiserConfig:
 
     Attributes:
         schedule: ``"cosine"``, or ``"linear-variance"`` as published.
-        steps: Network calls of the sampler. With 1 and ``start="source"`` the model is a
-            deterministic map, the ablation of diffusion.
+        steps: Network calls of the sampler.
         start: Where the reverse chain begins, see :class:`ViewProcess`.
         begin: Clock at which it begins.
         corrupts: What is noised in training, see the module docstring.
@@ -71,6 +70,8 @@ class DenoiserConfig:
         time_dim: Width of the sinusoidal embedding of time, even.
         dropout: On the noisy input, in training.
         normalise: Whether the noisy input is divided by its length first, as published.
+        residual: Whether the answer is the source, each coordinate times a learnt factor (1 at the
+            start), plus the perceptron (0 at the start).
     """
 
     schedule: Literal["cosine", "linear-variance"] = "cosine"
@@ -86,6 +87,7 @@ class DenoiserConfig:
     time_dim: int = 16
     dropout: float = 0.0
     normalise: bool = False
+    residual: bool = False
 
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "linear-variance"):
@@ -103,11 +105,24 @@ class DenoiserConfig:
             raise ArgumentError(f"time_dim is {self.time_dim}, expected an even number from 2 on")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout is {self.dropout}, expected a number in [0, 1)")
+        if self.residual and not self.told:
+            raise ArgumentError("residual adds the source, which told=False hides; set told=True")
         if self.corrupts == "target" and not self.told and self.start == "noise":
             raise ArgumentError(
                 "the source is neither noised nor shown nor started from, so nothing of it is "
                 "used; set told=True, or corrupts='source'"
             )
+
+    @classmethod
+    def plain(cls, **shape: Any) -> DenoiserConfig:
+        """One call on the source itself, the ablation of diffusion.
+
+        The clock is all but zero (noise of 0.5 %), in training and in use.
+
+        Args:
+            shape: ``hidden``, ``layers``, ``dropout``, ... of the network.
+        """
+        return cls(steps=1, start="source", begin=1e-3, corrupts="source", **shape)
 
     @classmethod
     def published(cls, steps: int | None = None, *, T: int = 200, noise_scale: float = 1e-4,
@@ -190,6 +205,10 @@ class LatentMLP(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, 0, math.sqrt(2 / sum(layer.weight.shape)))
                 nn.init.normal_(layer.bias, 0, 1e-3)
+        self.gain = nn.Parameter(torch.ones(dim)) if config.residual else None
+        if config.residual:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
 
     def forward(
         self, values: Mapping[str, Tensor], label: Tensor, masks: Mapping[str, Tensor],
@@ -206,7 +225,8 @@ class LatentMLP(nn.Module):
         h = torch.cat(parts, -1)
         for layer in self.hidden:
             h = torch.tanh(layer(h))
-        return {VIEW: self.out(h)}
+        made = self.out(h)
+        return {VIEW: made if self.gain is None else made + self.gain * cond[SOURCE]}
 
 
 class Estimate(NamedTuple):
@@ -232,9 +252,10 @@ class HeteroDenoiser(nn.Module):
 
     def __init__(self, dim: int, source: int, config: DenoiserConfig, seed: int = 0) -> None:
         super().__init__()
-        if (config.corrupts == "source" or config.start != "noise") and source != dim:
+        same = config.corrupts == "source" or config.start != "noise" or config.residual
+        if same and source != dim:
             raise ArgumentError(
-                f"the chain begins at, or noises, the source view, so its width must be that of "
+                "the source view is noised, started from or added, so its width must be that of "
                 f"the target; found {source} and {dim}"
             )
         self.config, self.dim, self.source = config, dim, source

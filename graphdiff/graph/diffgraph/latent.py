@@ -1,0 +1,217 @@
+r"""Training examples of a latent diffusion of users: a part of what a user did, and the rest.
+
+The target :math:`z` of a user is the sum of the item vectors :math:`E_i` that were hidden from him,
+the source :math:`c` the view of what is left through all other users
+(:class:`~graphdiff.graph.diffgraph.views.Others`); both are scaled to length :math:`\sqrt d`, so
+that a coordinate has variance one, which the noise of the cosine schedule expects. Hidden are 10
+to 60 % of the edges of a user, in all relations at once. The loss is that of the diffusion, plus a
+softmax over items that makes its estimate rank the hidden ones high, as DiffGraph joins a ranking
+loss to its diffusion loss:
+
+.. math:: \lVert z - \hat z \rVert^2 / d
+          - \rho \log \frac{e^{\hat z E_i / 10}}{\sum_{j \in \{i\} \cup N} e^{\hat z E_j / 10}},
+
+with the other hidden items of the batch and as many uniform ones as :math:`N`, without those that
+the user has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor, nn
+
+from graphdiff.core.rng import Key
+from graphdiff.graph.diffgraph.denoiser import HeteroDenoiser
+from graphdiff.graph.diffgraph.views import Others, item_basis
+
+__all__ = ["Latents", "Profiles", "train"]
+
+Users = NDArray[np.int64]
+CELLS = 8_000_000
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """What was computed of some users, in their order.
+
+    Attributes:
+        users: Numbers, int64 ``[b]``.
+        edges: Their rows of the union, ``[b, items]``.
+        pull: ``(K X)_ui`` at these edges, ``[nnz]``.
+        tau: Leverage of each user, ``[b]``.
+        items: Best items by the source, best first, ``[b, n]``.
+        scores: Their scores, ``[b, n]``.
+    """
+
+    users: Users
+    edges: sparse.csr_matrix
+    pull: NDArray[np.float32]
+    tau: NDArray[np.float32]
+    items: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Latents:
+    """The latent space of a data set: a basis of items and the source views in it.
+
+    Args:
+        others: The source.
+        width: Coordinates ``d``.
+        seed: Of the subspace iteration.
+        basis: ``[items, d]``, if it is known.
+    """
+
+    def __init__(
+        self, others: Others, width: int, seed: int = 0, basis: NDArray[np.float32] | None = None
+    ) -> None:
+        self.others = others
+        found = item_basis(others.edges, width, seed) if basis is None else basis
+        self.basis = torch.from_numpy(found)
+        self.projected = torch.from_numpy(others.project(found))
+
+    @property
+    def width(self) -> int:
+        """Coordinates ``d``."""
+        return int(self.basis.shape[1])
+
+    def profile(self, users: Users, mask: sparse.csr_matrix, candidates: int) -> Profiles:
+        """Source scores of users, in blocks.
+
+        Args:
+            users: Numbers ``[b]``.
+            mask: ``[users, items]``: what is no candidate.
+            candidates: Number of best items that are kept of each user.
+        """
+        n = self.others.edges.shape[1]
+        keep, step = min(candidates, n), max(1, CELLS // n)
+        pulls, taus, items, scores = [], [], [], []
+        for a in range(0, len(users), step):
+            block = users[a : a + step]
+            rows = self.others.rows(block)
+            own = self.others.own(block, rows)
+            found = self.others.scores(block, rows)
+            hidden = mask[block].tocoo()
+            found[hidden.row, hidden.col] = -np.inf
+            best = np.argpartition(-found, keep - 1, axis=1)[:, :keep]
+            value = np.take_along_axis(found, best, 1)
+            order = np.lexsort((best, -value), axis=1)
+            pulls.append(own)
+            counts = np.diff(self.others.edges[block].indptr)
+            taus.append(np.bincount(np.repeat(np.arange(len(block)), counts), own, len(block)))
+            items.append(np.take_along_axis(best, order, 1))
+            scores.append(np.take_along_axis(value, order, 1))
+        return Profiles(
+            users, self.others.edges[users], np.concatenate(pulls),
+            np.concatenate(taus).astype(np.float32), np.concatenate(items), np.concatenate(scores),
+        )  # fmt: skip
+
+    def source(self, of: Profiles, keep: Tensor | None = None) -> Tensor:
+        """Source views ``[b, d]`` of what is kept of each user.
+
+        Args:
+            of: The users.
+            keep: Ones and zeros ``[nnz]`` for the edges of ``of``; all by default.
+        """
+        pull, whole = torch.from_numpy(of.pull), torch.ones(of.edges.nnz)
+        kept = whole if keep is None else keep
+        ridge = self.others.ridge
+        inside = _sums(of.edges, kept * pull) / (1 - torch.from_numpy(of.tau))
+        seen = _spread(of.edges, kept, self.projected)
+        own = _spread(of.edges, whole, self.projected)
+        found = _spread(of.edges, kept, self.basis) - ridge * (seen + inside[:, None] * own)
+        return unit(found)
+
+    def target(self, of: Profiles, weights: Tensor) -> Tensor:
+        """Sums of item vectors ``[b, d]`` with weights ``[nnz]`` of the edges."""
+        return unit(_spread(of.edges, weights, self.basis))
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows at length ``sqrt(d)``; rows of zeros stay."""
+    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-6) * x.shape[1] ** 0.5
+
+
+def _csr(edges: sparse.csr_matrix, values: Tensor) -> Tensor:
+    start, col = torch.from_numpy(edges.indptr).long(), torch.from_numpy(edges.indices).long()
+    return torch.sparse_csr_tensor(start, col, values, edges.shape, check_invariants=False)
+
+
+def _spread(edges: sparse.csr_matrix, values: Tensor, x: Tensor) -> Tensor:
+    return _csr(edges, values) @ x
+
+
+def _sums(edges: sparse.csr_matrix, values: Tensor) -> Tensor:
+    counts = torch.from_numpy(np.diff(edges.indptr)).long()
+    row = torch.repeat_interleave(torch.arange(edges.shape[0]), counts)
+    return torch.zeros(edges.shape[0]).index_add(0, row, values)
+
+
+def train(
+    net: HeteroDenoiser, space: Latents, of: Profiles, weights: NDArray[np.float32], *,
+    steps: int, lr: float, decay: float, ranking: float, seed: int, first: int = 0,
+    draws: int = 1024,
+) -> HeteroDenoiser:  # fmt: skip
+    r"""Trains a denoiser on all users of ``of`` at once, ``steps`` times.
+
+    Args:
+        net: Changed in place.
+        space: The latent space.
+        of: Users to train on.
+        weights: Of the edges of ``of`` as targets, ``[nnz]``.
+        steps: Updates.
+        lr: Learning rate of AdamW.
+        decay: Its weight decay.
+        ranking: :math:`\rho`.
+        seed: Of what is hidden and of the noise.
+        first: Number of the first update, to go on with other draws.
+        draws: Hidden edges in the softmax of an update.
+    """
+    edges = torch.arange(of.edges.nnz)
+    counts = torch.from_numpy(np.diff(of.edges.indptr)).long()
+    row = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    users, heavy = torch.from_numpy(of.users), torch.from_numpy(weights)
+    tuner = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay)
+    net.train()
+    for k in range(first, first + steps):
+        rate = 0.1 + 0.5 * Key(seed, users, step=k).at(stream="rate").uniform(1)[:, 0]
+        hidden = Key(seed, edges, step=k).at(stream="hide").uniform(1)[:, 0] < rate[row]
+        source = space.source(of, (~hidden).float())
+        target = space.target(of, hidden * heavy)
+        made = net.estimate(target, source, Key(seed, users, step=k))
+        usable = (target.abs().sum(1) > 0) & (source.abs().sum(1) > 0)
+        loss = made.loss[usable].mean()
+        if ranking:
+            loss = loss + ranking * _softmax(
+                made.target, space, of, hidden, heavy, row, seed, k, draws
+            )
+        tuner.zero_grad()
+        loss.backward()
+        tuner.step()
+    return net.eval()
+
+
+def _softmax(
+    made: Tensor, space: Latents, of: Profiles, hidden: Tensor, heavy: Tensor, row: Tensor,
+    seed: int, step: int, draws: int,
+) -> Tensor:  # fmt: skip
+    """The ranking loss of the module docstring, on ``draws`` hidden edges."""
+    places = hidden.nonzero()[:, 0]
+    key = Key(seed, torch.arange(draws), step=step)
+    pick = places[(key.at(stream="pick").uniform(1, torch.float64)[:, 0] * len(places)).long()]
+    n = of.edges.shape[1]
+    other = (key.at(stream="other").uniform(1, torch.float64)[:, 0] * n).long()
+    item = torch.from_numpy(of.edges.indices).long()[pick]
+    pool, inverse = torch.unique(torch.cat([item, other]), return_inverse=True)
+    who, goal = row[pick], inverse[:draws]
+    logits = made[who] @ space.basis[pool].T / 10
+    known = torch.from_numpy(of.edges[who.numpy()][:, pool.numpy()].toarray() > 0)
+    known[torch.arange(draws), goal] = False
+    lost = nn.functional.cross_entropy(
+        logits.masked_fill(known, -torch.inf), goal, reduction="none"
+    )
+    return (lost * heavy[pick]).mean()
