@@ -63,11 +63,27 @@ def test_labels_of_validation_nodes_choose_the_epoch():
 
 def test_ties_of_accuracy_go_to_the_smaller_loss():
     x, y, split = problem()
-    _, found = fit(10 * x, y, split, epochs=30, patience=30)
+    torch.manual_seed(0)
+    net, losses = nn.Linear(3, 3), []
+
+    def watch(*_) -> None:
+        with torch.no_grad():
+            losses.append(float(nn.functional.cross_entropy(net(x)[split.val], y[split.val])))
+
+    config = FitConfig(epochs=60, patience=60, lr=0.05)
+    found = fit_nodes(net, lambda: net(x), y, split, config, progress=watch)
     tied = [k for k, score in enumerate(found.curve) if score == max(found.curve)]
     assert len(tied) > 1
-    assert found.epoch - 1 in tied
-    assert found.epoch - 1 != tied[0]
+    assert found.epoch - 1 == min(tied, key=losses.__getitem__)
+    assert found.epoch - 1 != max(tied, key=losses.__getitem__)
+
+
+def test_of_equal_epochs_the_first_is_kept():
+    _, y, split = problem()
+    net = nn.Linear(1, 3)
+    config = FitConfig(epochs=50, patience=5)
+    found = fit_nodes(net, lambda: 0 * net(torch.ones(60, 1)), y, split, config)
+    assert (found.epoch, found.epochs) == (1, 6)
 
 
 def test_stop_keeps_the_best_so_far():
