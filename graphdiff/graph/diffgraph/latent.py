@@ -18,6 +18,7 @@ the user has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from graphdiff.core.rng import Key
 from graphdiff.graph.diffgraph.denoiser import HeteroDenoiser
 from graphdiff.graph.diffgraph.views import Others, item_basis
+from graphdiff.graph.sparse import Pattern
 
 __all__ = ["Latents", "Profiles", "train"]
 
@@ -54,6 +56,19 @@ class Profiles:
     tau: NDArray[np.float32]
     items: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """Where the edges are."""
+        return Pattern.from_scipy(self.edges)[0]
+
+    def spread(self, values: Tensor, x: Tensor) -> Tensor:
+        """Sums ``[b, d]`` of the rows of ``x`` ``[items, d]`` at the edges of each user."""
+        return self.pattern.matmul(values, x)
+
+    def sums(self, values: Tensor) -> Tensor:
+        """Sums ``[b]`` of values ``[nnz]`` of the edges."""
+        return torch.zeros(len(self.users)).index_add(0, self.pattern.row, values)
 
 
 class Latents:
@@ -120,35 +135,20 @@ class Latents:
         pull, whole = torch.from_numpy(of.pull), torch.ones(of.edges.nnz)
         kept = whole if keep is None else keep
         ridge = self.others.ridge
-        inside = _sums(of.edges, kept * pull) / (1 - torch.from_numpy(of.tau))
-        seen = _spread(of.edges, kept, self.projected)
-        own = _spread(of.edges, whole, self.projected)
-        found = _spread(of.edges, kept, self.basis) - ridge * (seen + inside[:, None] * own)
+        inside = of.sums(kept * pull) / (1 - torch.from_numpy(of.tau))
+        seen = of.spread(kept, self.projected)
+        own = of.spread(whole, self.projected)
+        found = of.spread(kept, self.basis) - ridge * (seen + inside[:, None] * own)
         return unit(found)
 
     def target(self, of: Profiles, weights: Tensor) -> Tensor:
         """Sums of item vectors ``[b, d]`` with weights ``[nnz]`` of the edges."""
-        return unit(_spread(of.edges, weights, self.basis))
+        return unit(of.spread(weights, self.basis))
 
 
 def unit(x: Tensor) -> Tensor:
     """Rows at length ``sqrt(d)``; rows of zeros stay."""
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-6) * x.shape[1] ** 0.5
-
-
-def _csr(edges: sparse.csr_matrix, values: Tensor) -> Tensor:
-    start, col = torch.from_numpy(edges.indptr).long(), torch.from_numpy(edges.indices).long()
-    return torch.sparse_csr_tensor(start, col, values, edges.shape, check_invariants=False)
-
-
-def _spread(edges: sparse.csr_matrix, values: Tensor, x: Tensor) -> Tensor:
-    return _csr(edges, values) @ x
-
-
-def _sums(edges: sparse.csr_matrix, values: Tensor) -> Tensor:
-    counts = torch.from_numpy(np.diff(edges.indptr)).long()
-    row = torch.repeat_interleave(torch.arange(edges.shape[0]), counts)
-    return torch.zeros(edges.shape[0]).index_add(0, row, values)
 
 
 def train(
@@ -172,8 +172,7 @@ def train(
         draws: Hidden edges in the softmax of an update.
     """
     edges = torch.arange(of.edges.nnz)
-    counts = torch.from_numpy(np.diff(of.edges.indptr)).long()
-    row = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    row = of.pattern.row
     users, heavy = torch.from_numpy(of.users), torch.from_numpy(weights)
     tuner = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay)
     net.train()
