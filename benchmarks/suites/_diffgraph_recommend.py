@@ -42,9 +42,7 @@ def rows(quick: bool, folder: Path) -> list[Json]:
         if name != "tmall":
             seeds = 1 if quick else PUBLISHED_SEEDS
             for variant, count in (("full", seeds), ("no-loss", 1), ("sum", 1), ("union", 1)):
-                label = f"{name}-published-{variant}"
-                make = lambda n=name, v=variant, c=count: _published(n, v, c, quick)  # noqa: E731
-                found += _kept_rows(folder, label, make)
+                found += _published(name, variant, count, folder, quick)
     return [_with_tests(row, found) for row in found]
 
 
@@ -112,8 +110,10 @@ def _measure(seen: list[Any], unseen: list[Any]) -> Json:
 
 
 def _row(name: str, method: str, seen: list[Any], unseen: list[Any], **more: Any) -> Json:
-    row = {"data": name, "method": method, "seeds": len(seen), "calls": 0, "updates": 0,
-           **_measure(seen, unseen), **more}  # fmt: skip
+    row = {
+        "data": name, "method": method, "seeds": len(seen), "calls": 0, "updates": 0,
+        "ridge": None, "mix": None, "validation": None, **_measure(seen, unseen), **more,
+    }  # fmt: skip
     text = f"{name}, {method}: {row['recall']:.4f}/{row['ndcg']:.4f}"
     print(f"{text}, unseen {row['unseen_recall']:.4f}/{row['unseen_ndcg']:.4f}", file=sys.stderr,
           flush=True)  # fmt: skip
@@ -190,7 +190,7 @@ def _diffusion(name: str, folder: Path, quick: bool) -> list[Json]:
     of = profile(data, space, config)
     shown = space.profile(np.unique(data.test[:, 0]), data.edges[data.target], config.candidates)
     found = [_joined(name, "source", data, shown, [_only(space, shown)], 0, 0, cpu=0.0)]
-    found[0] |= {"cpu": chosen, "ridge": alone.ridge, "validation": trials[0].mix}
+    found[0] |= {"cpu": chosen, "ridge": alone.ridge, "mix": 0.0, "validation": trials[0].mix}
     for method, how in _methods(config, alone, both).items():
         scores, calls, start = [], 0, time.process_time()
         for seed in range(2 if quick else SEEDS):
@@ -200,7 +200,7 @@ def _diffusion(name: str, folder: Path, quick: bool) -> list[Json]:
         seconds = (time.process_time() - start) / len(scores)
         row = _joined(name, method, data, shown, scores, calls, how.train_steps[0], cpu=seconds)
         found.append(row | {"ridge": alone.ridge, "mix": how.mix[0]})
-    return [{"mix": 0.0, "validation": None, **row} for row in found]
+    return found
 
 
 def _methods(config: Any, alone: Any, both: Any) -> Json:
@@ -235,56 +235,67 @@ def _joined(name: str, method: str, data: Any, shown: Any, scores: list[Any], ca
     return _row(name, method, *ranks, calls=calls, updates=updates, cpu=cpu)
 
 
-def _published(name: str, variant: str, seeds: int, quick: bool) -> list[Json]:
+def _published(name: str, variant: str, seeds: int, folder: Path, quick: bool) -> list[Json]:
     """The published method: the last epoch, one chosen on validation, the best on test."""
-    from graphdiff.graph.diffgraph.published import Published, PublishedConfig
-    from graphdiff.graph.diffgraph.ranking import rank
-
-    data = data_of(name)
-    config = PublishedConfig(variant, epochs=2 if quick else EPOCHS, batch=64 if quick else 2048)
-    every = 1 if quick else EVERY
-    began = time.process_time()
-    picked = _validated(data, config, every) if variant == "full" else None
-    curves: list[list[tuple[Any, Any]]] = []
-    for seed in range(seeds):
-        curve: list[tuple[Any, Any]] = []
-
-        def after(epoch: int, model: Any, curve: list[tuple[Any, Any]] = curve) -> None:
-            if epoch % every == 0:
-                scorer = model.scorer()
-                seen = rank(scorer, data.test, data.edges[data.target])
-                curve.append((seen, rank(scorer, data.test, data.seen)))
-
-        Published(data, replace(config, seed=seed)).fit(after)
-        curves.append(curve)
-    seconds = (time.process_time() - began) / seeds
-    label = "DiffGraph" if variant == "full" else f"DiffGraph, {variant}"
-    calls = 1 if config.denoises else 0
+    data, every = data_of(name), 1 if quick else EVERY
+    parts = [published_curve(name, variant, seed, folder, quick) for seed in range(seeds)]
+    curves = [_ranks(data.test, part) for part in parts]
     best = [max(range(len(c)), key=lambda k, c=c: c[k][0].recall().mean()) for c in curves]
     choices = {"last epoch": [len(c) - 1 for c in curves], "best on test": best}
-    if picked is not None:
-        choices["epoch by validation"] = [picked] * seeds
+    if variant == "full":
+        held = published_curve(name, variant, None, folder, quick)["recall"]
+        choices["epoch by validation"] = [int(np.argmax(held))] * seeds
+    label = "DiffGraph" if variant == "full" else f"DiffGraph, {variant}"
     found = []
     for how, places in choices.items():
         pairs = [c[k] for c, k in zip(curves, places, strict=True)]
-        updates = round(float(np.mean([(k + 1) * every for k in places])))
-        row = _row(name, f"{label}, {how}", [p[0] for p in pairs], [p[1] for p in pairs],
-                   calls=calls, updates=updates, cpu=seconds)  # fmt: skip
-        found.append(row)
-    return [{"ridge": None, "mix": None, "validation": None, **row} for row in found]
+        found.append(_row(
+            name, f"{label}, {how}", [p[0] for p in pairs], [p[1] for p in pairs],
+            calls=int(variant in ("full", "no-loss")),
+            updates=round(float(np.mean([(k + 1) * every for k in places]))),
+            cpu=float(np.mean([part["cpu"] for part in parts])),
+            commit=parts[0]["commit"],
+        ))  # fmt: skip
+    return found
 
 
-def _validated(data: Any, config: Any, every: int) -> int:
-    """Place of the epoch with the best recall on held-out edges, seed 0."""
-    from graphdiff.graph.diffgraph.published import Published
+def published_curve(name: str, variant: str, seed: int | None, folder: Path, quick: bool) -> Json:
+    """One training: places of the test items (20 and more are 20) after every third epoch.
+
+    Without a seed: recall of held-out edges of a training without them, seed 0.
+    """
+    label = f"{name}-published-{variant}-{'validation' if seed is None else seed}"
+    return kept(folder, label, lambda: _curve(name, variant, seed, quick))
+
+
+def _curve(name: str, variant: str, seed: int | None, quick: bool) -> Json:
+    from graphdiff.graph.diffgraph.published import Published, PublishedConfig
     from graphdiff.graph.diffgraph.ranking import rank
 
-    held, values = data.hold_out(), list[float]()
+    data = data_of(name) if seed is not None else data_of(name).hold_out()
+    config = PublishedConfig(
+        variant, epochs=2 if quick else EPOCHS, batch=64 if quick else 2048, seed=seed or 0
+    )
+    made: Json = {"recall": []} if seed is None else {"places": [], "unseen": []}
+    began, every = time.process_time(), 1 if quick else EVERY
 
     def after(epoch: int, model: Any) -> None:
-        if epoch % every == 0:
-            found = rank(model.scorer(), held.valid, held.edges[held.target])
-            values.append(float(found.recall().mean()))
+        if epoch % every:
+            return
+        scorer, bought = model.scorer(), data.edges[data.target]
+        if seed is None:
+            made["recall"].append(float(rank(scorer, data.valid, bought).recall().mean()))
+            return
+        for key, mask in (("places", bought), ("unseen", data.seen)):
+            made[key].append(np.minimum(rank(scorer, data.test, mask).places, 20).tolist())
 
-    Published(held, config).fit(after)
-    return int(np.argmax(values))
+    Published(data, config).fit(after)
+    return {**made, "cpu": time.process_time() - began}
+
+
+def _ranks(test: Any, part: Json) -> list[tuple[Any, Any]]:
+    from graphdiff.graph.diffgraph.ranking import Ranks
+
+    users = test[np.argsort(test[:, 0], kind="stable"), 0]
+    made = zip(part["places"], part["unseen"], strict=True)
+    return [(Ranks(users, np.array(a)), Ranks(users, np.array(b))) for a, b in made]
