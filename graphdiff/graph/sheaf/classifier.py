@@ -24,6 +24,7 @@ from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split, random_splits
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
 from graphdiff.graph.sheaf.network import SheafConfig, SheafNetwork
+from graphdiff.graph.sheaf.presets import preset
 from graphdiff.graph.sheaf.topology import Topology
 
 __all__ = [
@@ -153,7 +154,7 @@ class SheafClassifier:
             TrainingError: The loss is not finite.
         """
         graph = as_nodes(data)
-        network, training = network or SheafConfig(), training or FitConfig()
+        network, training = network or preset("").network, training or preset("").fit
         if len(torch.unique(graph.labels[graph.labels != UNKNOWN])) < 2:
             raise DataError(
                 f"{graph.name}: labels of fewer than two classes are known, so there is nothing to "

@@ -33,6 +33,7 @@ from graphdiff.graph.sheaf.classifier import (
     scaled,
 )
 from graphdiff.graph.sheaf.network import SheafConfig
+from graphdiff.graph.sheaf.presets import preset
 
 __all__ = ["BESIDE", "SPACE", "Comparison", "Plan", "Run", "compare", "draw_plan"]
 
@@ -68,8 +69,8 @@ class Plan:
         scaling: Of features.
     """
 
-    network: SheafConfig = field(default_factory=SheafConfig)
-    fit: FitConfig = field(default_factory=FitConfig)
+    network: SheafConfig = field(default_factory=lambda: preset("").network)
+    fit: FitConfig = field(default_factory=lambda: preset("").fit)
     scaling: Scaling | Literal["auto"] = "auto"
 
 
