@@ -49,11 +49,11 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         lab = _lab(name, quick)
         for method in METHODS:
             seeds = 1 if method in SEEDLESS else 2 if quick else SEEDS
-            make = lambda m=method, s=seeds, d=lab: _rows(d, METHODS[m], m, s)  # noqa: E731
+            make = lambda m=method, s=seeds, d=lab: _rows(folder, d, METHODS[m], m, s)  # noqa: E731
             signs.append(kept(folder, f"{name}-{_file(method)}", make))
         for task, methods in TASKS.items():
             for method in methods:
-                make = lambda t=task, m=method, d=lab: _task(d, t, m, quick)  # noqa: E731
+                make = lambda t=task, m=method, d=lab: _task(folder, d, t, m, quick)  # noqa: E731
                 tasks.append(kept(folder, f"{name}-{task}-{_file(method)}", make))
     return {
         "table": [_short(row) for row in signs],
@@ -80,16 +80,29 @@ def _lab(name: str, quick: bool) -> Lab:
     return Lab(name, events, events.split(), EPOCHS)
 
 
-def _rows(lab: Lab, make: Any, method: str, seeds: int) -> dict[str, Any]:
+def _one(
+    folder: Path, lab: Lab, make: Any, method: str, seed: int, task: str = "sign"
+) -> dict[str, Any]:
+    """The scores of one seed, kept, with their CPU seconds."""
+
+    def measured() -> dict[str, Any]:
+        began = time.process_time()
+        return {**make(lab, seed), "cpu_s": time.process_time() - began}
+
+    return kept(folder, f"{lab.name}-{task}-{_file(method)}-seed{seed}", measured)
+
+
+def _rows(
+    folder: Path, lab: Lab, make: Any, method: str, seeds: int, task: str = "sign"
+) -> dict[str, Any]:
     """Means and intervals over seeds."""
-    began = time.process_time()
-    each = [make(lab, seed) for seed in range(seeds)]
+    each = [_one(folder, lab, make, method, seed, task) for seed in range(seeds)]
+    each = [{k: v for k, v in row.items() if k != "commit"} for row in each]
     row: dict[str, Any] = {
-        "dataset": lab.name, "method": method, "task": "sign", "seeds": seeds, "n": lab.n,
+        "dataset": lab.name, "method": method, "task": task, "seeds": seeds, "n": lab.n,
         "events": len(lab.events), "epochs": lab.epochs if "semba" in method else 0,
     }  # fmt: skip
     row |= _summaries(each)
-    row["cpu_s"] = time.process_time() - began
     print(f"{lab.name}, {method}: {row.get('auc')}", file=sys.stderr, flush=True)
     return row
 
@@ -107,11 +120,10 @@ def _summaries(each: list[dict[str, float]]) -> dict[str, Any]:
     return row
 
 
-def _task(lab: Lab, task: str, method: str, quick: bool) -> dict[str, Any]:
+def _task(folder: Path, lab: Lab, task: str, method: str, quick: bool) -> dict[str, Any]:
     measure = link_row if task == "signlink" else weight_row
     seeds = 1 if method in ("EdgeBank", "constant", "logistic") else 2 if quick else SHORT_SEEDS
-    row = _rows(lab, lambda d, seed: measure(d, seed, method), method, seeds)
-    return {**row, "task": task}
+    return _rows(folder, lab, lambda d, seed: measure(d, seed, method), method, seeds, task)
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +131,7 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     low, high = row.get("auc interval", [None, None])
     names = ("dataset", "method", "n", "seeds", "epochs")
     shown = {name: row[name] for name in names}
-    shown |= {"auc": row.get("auc"), "low": low, "high": high}
+    shown |= {"auc": row["auc"], "low": low, "high": high}
     shown |= {f"auc at {b}": row.get(f"auc at {b}") for b in FRESH}
     extra = ("blend auc", "f1_macro", "f1_negative", "train_s", "train events/s", "cpu_s")
     return shown | {name: row.get(name) for name in extra}
