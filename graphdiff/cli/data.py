@@ -28,10 +28,11 @@ def _root() -> None:
 def list_(as_json: Json = False) -> None:
     """Names, with what each holds."""
     from graphdiff.data import names
-    from graphdiff.data.registry import architecture_names
+    from graphdiff.data.registry import architecture_names, learning_names
     from graphdiff.data.sources import card
 
-    cards = {name: card(name) for name in (*names(), *architecture_names())}
+    known = (*names(), *architecture_names(), *learning_names())
+    cards = {name: card(name) for name in known}
     if as_json:
         emit(cards)
     else:
@@ -43,10 +44,13 @@ def list_(as_json: Json = False) -> None:
 def info(name: str, root: Root = None, as_json: Json = False) -> None:
     """Load a data set; print its size, splits, checksums and provenance."""
     from graphdiff.data import load
-    from graphdiff.data.registry import architecture_names
+    from graphdiff.data.registry import architecture_names, learning_names
 
     if name in architecture_names():
         _architectures(name, root, as_json)
+        return
+    if name in learning_names():
+        _learning(name, as_json)
         return
     with progress_bar(f"reading {name}", quiet=as_json):
         dataset = load(name, root)
@@ -68,6 +72,22 @@ def info(name: str, root: Root = None, as_json: Json = False) -> None:
         (f"split {k}", f"{v['n']} {kind}, sha256 {v['sha256'][:16]}") for k, v in splits.items()
     ]
     rows += [(k, " ".join(str(v).split())) for k, v in dataset.card.items() if k != "failures"]
+    table(rows, ("field", "value"), name)
+
+
+def _learning(name: str, as_json: bool) -> None:
+    """The card of a graph to learn on, how it is read, and which of its files are there."""
+    from graphdiff.data.registry import reader
+    from graphdiff.data.sources import card, find
+
+    about = card(name)
+    there = {entry["file"]: str(find([entry["file"]]) or "") for entry in about["files"]}
+    if as_json:
+        emit({"name": name, "read": reader(name), "files": there, "card": about})
+        return
+    rows = [("read it by", reader(name))]
+    rows.append(("files found", f"{sum(map(bool, there.values()))} of {len(there)}"))
+    rows += [(k, " ".join(str(v).split())) for k, v in about.items() if k not in ("files", "fetch")]
     table(rows, ("field", "value"), name)
 
 

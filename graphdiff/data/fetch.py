@@ -50,9 +50,9 @@ def fetch(name: str, root: str | Path | None = None, progress: Progress | None =
         DataError: If a download fails, a checksum differs, or a file cannot be written. Files that
             were complete stay; none is left half-written.
     """
-    from graphdiff.data.registry import architecture_names, names
+    from graphdiff.data.registry import architecture_names, learning_names, names
 
-    known = (*names(), *architecture_names())
+    known = (*names(), *architecture_names(), *learning_names())
     if name not in known:
         raise ArgumentError(f"unknown data set {name!r}: choose one of {', '.join(known)}")
     about = card(name)

@@ -2,7 +2,8 @@
 
 A data set holds graphs (:class:`graphdiff.data.Dataset`) or sequences
 (:class:`graphdiff.sequence.dataset.SequenceDataset`). Measured tables of neural architectures have
-cards and are fetched in the same way, but are read by :mod:`graphdiff.graph.nag.tables`.
+cards and are fetched in the same way, but are read by :mod:`graphdiff.graph.nag.tables`; so are the
+graphs of graph learning, each read by the function that :func:`reader` names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,15 @@ from graphdiff.core.errors import ArgumentError
 if TYPE_CHECKING:
     from graphdiff.sequence.dataset import SequenceDataset
 
-__all__ = ["architecture_names", "load", "load_sequences", "names", "sequence_names"]
+__all__ = [
+    "architecture_names",
+    "learning_names",
+    "load",
+    "load_sequences",
+    "names",
+    "reader",
+    "sequence_names",
+]
 
 _GENERIC = "graphdiff.data.generic:load_generic"
 _OWN = "graphdiff.data.own:load_own"
@@ -43,6 +52,35 @@ _SEQUENCES = {
 }
 _ALL = {**_LOADERS, **_SEQUENCES}
 _ARCHITECTURES = ("nasbench201", "nasbench201-meta", "nasbench-macro", "ofa-mobilenetv3")
+
+
+# What reads the graphs on which methods learn: one graph with labels, relations, events.
+_READERS = {
+    "node-sets": "graphdiff.data.node_sets.load_nodes(NAME)",
+    "poisoned-graphs": "graphdiff.data.poisoned.load_poisoned(NAME, RATE)",
+    "diffgraph-retail-rocket": 'graphdiff.data.behaviours.load_behaviours("retail-rocket")',
+    "diffgraph-tmall": 'graphdiff.data.behaviours.load_behaviours("tmall")',
+    "heco-dblp": 'graphdiff.data.heco.load_heco("dblp")',
+    "heco-aminer": 'graphdiff.data.heco.load_heco("aminer")',
+    "heco-acm": 'graphdiff.data.heco.load_heco("acm")',
+    "bitcoin-otc": 'graphdiff.data.signed_files.load_signed("bitcoin-otc")',
+    "bitcoin-alpha": 'graphdiff.data.signed_files.load_signed("bitcoin-alpha")',
+    "amazon_photo": 'graphdiff.data.local_graphs.load_local_graph("amazon_photo")',
+    "coauthor_cs": 'graphdiff.data.local_graphs.load_local_graph("coauthor_cs")',
+    "coauthor_phy": 'graphdiff.data.local_graphs.load_local_graph("coauthor_phy")',
+    "graph8c": "graphdiff.data.expressivity.graph8c()",
+    "sr25": "graphdiff.data.expressivity.sr25()",
+}
+
+
+def reader(name: str) -> str:
+    """The call that reads a set of :func:`learning_names`."""
+    return _READERS[name]
+
+
+def learning_names() -> tuple[str, ...]:
+    """Graphs on which methods learn; they are no sets of graphs, and :func:`load` refuses them."""
+    return tuple(_READERS)
 
 
 def names() -> tuple[str, ...]:
@@ -86,7 +124,8 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Any:
         (:class:`~graphdiff.sequence.dataset.SequenceDataset`), their splits, and the data card.
 
     Raises:
-        ArgumentError: If the name is unknown, or is that of a table of architectures.
+        ArgumentError: If the name is unknown, or is that of a table of architectures or of a graph
+            to learn on.
         DataError: If files are missing, damaged, or have a wrong checksum.
     """
     if name in _ARCHITECTURES:
@@ -94,6 +133,10 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Any:
         raise ArgumentError(
             f"{name!r} is a table of neural architectures, not a data set to train on: read it by "
             f"graphdiff.graph.nag.tables.{call}"
+        )
+    if name in _READERS:
+        raise ArgumentError(
+            f"{name!r} is a graph to learn on, not a set of graphs: read it by {reader(name)}"
         )
     if name not in _ALL and not Path(name).expanduser().exists():
         raise ArgumentError(

@@ -102,3 +102,33 @@ def test_contextual_blocks_refuse_nonsense():
         contextual_blocks(homophily=1.5)
     with pytest.raises(ArgumentError, match="2 classes"):
         contextual_blocks(classes=1)
+
+
+def test_cards_of_graphs_to_learn_on_are_complete_and_name_their_reader():
+    from importlib import import_module
+
+    from graphdiff.data import load
+    from graphdiff.data.registry import learning_names, reader
+    from graphdiff.data.sources import card
+
+    for name in learning_names():
+        about = card(name)
+        assert about["name"] == name
+        assert {"title", "licence", "source", "obtain", "files", "citation"} <= about.keys()
+        assert ("fetch" in about) == about["obtain"].startswith("run: graphdiff data fetch")
+        module, function = reader(name).split("(")[0].rsplit(".", 1)
+        assert callable(getattr(import_module(module), function))
+        with pytest.raises(ArgumentError, match="read it by graphdiff"):
+            load(name)
+
+
+def test_commands_list_and_describe_them():
+    from typer.testing import CliRunner
+
+    from graphdiff.cli.data import app
+
+    listed = CliRunner().invoke(app, ["list"])
+    assert "node-sets" in listed.output
+    shown = CliRunner().invoke(app, ["info", "node-sets"])
+    assert shown.exit_code == 0
+    assert "load_nodes" in shown.output
