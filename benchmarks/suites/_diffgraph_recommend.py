@@ -168,7 +168,7 @@ def _baselines(name: str) -> list[Json]:
 
 
 def _config(name: str, quick: bool) -> Any:
-    from graphdiff.graph.diffgraph.recommend import RecommenderConfig
+    from graphdiff.graph.diffgraph.choice import RecommenderConfig
 
     config = RecommenderConfig(
         ridges=RIDGES.get(name, (20.0,)), width=WIDTH.get(name, 16), train_steps=(0, 10, 20, 40)
@@ -178,7 +178,8 @@ def _config(name: str, quick: bool) -> Any:
 
 def _diffusion(name: str, folder: Path, quick: bool) -> list[Json]:
     """The source, the diffusion, both, and ablations; all settings chosen on validation."""
-    from graphdiff.graph.diffgraph.recommend import Recommender, latents, profile, select
+    from graphdiff.graph.diffgraph.choice import latents, profile, select
+    from graphdiff.graph.diffgraph.recommend import Recommender
 
     data, config = data_of(name), _config(name, quick)
     began = time.process_time()
@@ -212,7 +213,7 @@ def _methods(config: Any, alone: Any, both: Any) -> Json:
         "diffusion": own,
         "diffusion, untrained": replace(own, train_steps=(0,)),
         "one step, no noise": replace(own, denoiser=plain),
-        "diffusion, not told the source at the start": replace(
+        "diffusion, perceptron alone": replace(
             own, denoiser=replace(config.denoiser, residual=False),
             train_steps=(max(config.train_steps),),
         ),
@@ -221,14 +222,14 @@ def _methods(config: Any, alone: Any, both: Any) -> Json:
 
 
 def _only(space: Any, shown: Any) -> Any:
-    from graphdiff.graph.diffgraph.recommend import joined
+    from graphdiff.graph.diffgraph.choice import joined
 
     return joined(space, shown, space.source(shown), 0.0)
 
 
 def _joined(name: str, method: str, data: Any, shown: Any, scores: list[Any], calls: int,
             updates: int, cpu: float) -> Json:  # fmt: skip
-    from graphdiff.graph.diffgraph.recommend import rank_joined
+    from graphdiff.graph.diffgraph.choice import rank_joined
 
     ranks = [[rank_joined(data, shown, s, data.test, unseen) for s in scores]
              for unseen in (False, True)]  # fmt: skip

@@ -16,18 +16,18 @@ from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
 from graphdiff.core.rng import Key
 from graphdiff.data.behaviours import Behaviours
 from graphdiff.graph.diffgraph import latent
-from graphdiff.graph.diffgraph.denoiser import DenoiserConfig, HeteroDenoiser
-from graphdiff.graph.diffgraph.latent import train, unit
-from graphdiff.graph.diffgraph.published import Published, PublishedConfig
-from graphdiff.graph.diffgraph.ranking import rank
-from graphdiff.graph.diffgraph.recommend import (
-    Recommender,
+from graphdiff.graph.diffgraph.choice import (
     RecommenderConfig,
     joined,
     latents,
     profile,
     select,
 )
+from graphdiff.graph.diffgraph.denoiser import DenoiserConfig, HeteroDenoiser
+from graphdiff.graph.diffgraph.latent import train, unit
+from graphdiff.graph.diffgraph.published import Published, PublishedConfig
+from graphdiff.graph.diffgraph.ranking import rank
+from graphdiff.graph.diffgraph.recommend import Recommender
 
 SUITES = Path(__file__).resolve().parents[3] / "benchmarks" / "suites"
 CONFIG = RecommenderConfig(
