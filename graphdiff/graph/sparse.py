@@ -131,7 +131,7 @@ class Pattern:
         return _Product.apply(self, values, x)
 
     def sample(self, a: Tensor, b: Tensor) -> Tensor:
-        r"""The entries :math:`\langle a_i, b_j \rangle` of :math:`a b^\top` on the pattern, ``[nnz]``.
+        r"""The entries :math:`\langle a_i, b_j \rangle` of a product on the pattern, ``[nnz]``.
 
         Args:
             a: ``[n, f]``.
