@@ -1,11 +1,12 @@
 """Public graphs for node classification, with the splits that their tables use.
 
-=====================================  =========================================================
-``texas wisconsin film cora citeseer``  the graphs and ten 48/32/20 splits of Pei et al. (2020)
-``chameleon squirrel``                  the same splits; features as re-issued by Platonov et al.
-                                        (2023), whose ``_filtered`` versions drop duplicated nodes
-``minesweeper tolokers``                Platonov et al. (2023), ten 50/25/25 splits
-=====================================  =========================================================
+``texas``, ``wisconsin``, ``film``, ``cora``, ``citeseer``
+    Graphs and ten 48/32/20 splits of Pei et al. (2020).
+``chameleon``, ``squirrel``
+    The same splits; features as issued again by Platonov et al. (2023), whose ``_filtered`` versions
+    drop duplicated nodes.
+``minesweeper``, ``tolokers``
+    Platonov et al. (2023), ten 50/25/25 splits.
 
 Files are found as all data of the package is (:mod:`graphdiff.data.sources`), and their checksums
 compared. :func:`load_nodes` also takes the path of your own graph
