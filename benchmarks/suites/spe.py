@@ -37,7 +37,7 @@ SEEDS, COUNT_SEEDS, ABLATION_SEEDS = 5, 3, 2
 CSL = ("none", "rwpe", "spe")
 SEPARATED = ("none", "laplacian", "rwpe", "signnet", "light-spe", "spe", "spe of neighbourhoods")
 STABLE = ("laplacian", "rwpe", "signnet", "light-spe", "spe")
-ABLATION, ABLATION_STEPS = ("none", "rwpe", "spe"), 500
+ABLATION, ABLATION_STEPS = ("none", "spe"), 500
 
 
 class _Rows:
