@@ -3,8 +3,8 @@
 ``texas``, ``wisconsin``, ``film``, ``cora``, ``citeseer``
     Graphs and ten 48/32/20 splits of Pei et al. (2020).
 ``chameleon``, ``squirrel``
-    The same splits; features as issued again by Platonov et al. (2023), whose ``_filtered`` versions
-    drop duplicated nodes.
+    The same splits; features as issued again by Platonov et al. (2023), whose ``_filtered``
+    versions drop duplicated nodes.
 ``minesweeper``, ``tolokers``
     Platonov et al. (2023), ten 50/25/25 splits.
 
