@@ -20,11 +20,13 @@ are Lipschitz, then (theorem 3.1) with the permutation :math:`P` that aligns two
 where :math:`\gamma = \lambda_{d+1} - \lambda_d` is the one gap at which the spectrum is cut; with
 all of it there is none.
 
-:math:`\psi` is an MLP on each eigenvalue, or DeepSets over them; it is told Chebyshev polynomials
-:math:`T_1 \dots T_K(\lambda - 1)`, of which :math:`K = 1` is the eigenvalue itself, as published.
-With more of them powers of the random walk are linear in what it sees. :math:`\rho` reads the
-matrices as ``n`` marked-node views: in view ``j`` node ``i`` has the features :math:`W_{ij}`; a GIN
-runs in every view, and the views are summed. :class:`LightSPE` has no message passing,
+:math:`\psi` is an MLP on each eigenvalue, or DeepSets over them, beside a linear map. It is told
+Chebyshev polynomials :math:`T_1 \dots T_K(\lambda - 1)`, of which :math:`K = 1` is the eigenvalue
+itself, as published; with more of them powers of the random walk are linear in what it sees.
+:math:`\rho` reads the matrices as ``n`` marked-node views: in view ``j`` node ``i`` has the
+features :math:`W_{ij}`; a GIN runs in every view, and node ``i`` takes the mean over the views (the
+published ones are summed), its own view, and :math:`W_{ii}`. :class:`LightSPE` has no
+message passing,
 
 .. math:: p_i = U\bigl[W_{ii}, \textstyle\sum_j \mathrm{MLP}(W_{ij}) - \mathrm{MLP}(0)\bigr],
 
