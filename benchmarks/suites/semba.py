@@ -186,10 +186,11 @@ def draw(record: dict[str, Any], path: Path) -> Path:
                 continue
             mark = "o-" if len(points) > 1 else "s"
             axis.plot(*np.transpose(points), mark, label=row["method"], markersize=4)
-        axis.axhline(0.8235, color="grey", linewidth=0.8, linestyle=":")
+        if name == "bitcoin-otc":
+            axis.axhline(0.8235, color="grey", linewidth=0.8, linestyle=":", label="trees, audit")
         axis.set(xscale="log", title=name, xlabel="answers known after … events")
     axes[0][0].set_ylabel("AUC of the sign")
-    axes[0][-1].legend(fontsize=7)
+    axes[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
