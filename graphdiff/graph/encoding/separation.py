@@ -2,9 +2,9 @@ r"""Which graphs an encoding tells apart, and whether it tells a graph from itse
 
 The code of a graph is the output of a network with random weights on its nodes, in float64; two
 graphs are separated if their codes differ by more than rounding. Random weights separate nearly all
-that the architecture can (units that are dead on both graphs lose some pairs). An encoding that depends on the choice of a basis also
-"separates" a graph from a copy with its nodes in another order: such separations say nothing, so
-copies are counted beside.
+that the architecture can (units that are dead on both graphs lose some pairs). An encoding that
+depends on the choice of a basis also "separates" a graph from a copy with its nodes in another
+order: such separations say nothing, so copies are counted beside.
 """
 
 from __future__ import annotations
