@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 Users = NDArray[np.int64]
+CELLS = 16_000_000
+"""Numbers in memory at once."""
 
 
 def _denoiser() -> DenoiserConfig:
@@ -167,10 +169,11 @@ def trained(net: HeteroDenoiser, space: Latents, of: Profiles, data: Behaviours,
 def joined(space: Latents, of: Profiles, z: Tensor, mix: float) -> NDArray[np.float32]:
     """Scores ``[b, candidates]``: the formula of the module docstring."""
     likeness = np.empty_like(of.scores)
-    for a in range(0, len(of.users), 512):
-        items = torch.from_numpy(of.items[a : a + 512])
-        part = torch.einsum("bd,bnd->bn", z[a : a + 512].float(), space.basis[items])
-        likeness[a : a + 512] = part.numpy()
+    step = max(1, CELLS // (of.items.shape[1] * space.width))
+    for a in range(0, len(of.users), step):
+        items = torch.from_numpy(of.items[a : a + step])
+        part = torch.bmm(space.basis[items], z[a : a + step, :, None].float())[..., 0]
+        likeness[a : a + step] = part.numpy()
     there = np.isfinite(of.scores)
     source = _standard(of.scores, there)
     found: NDArray[np.float32] = (1 - mix) * source + mix * _standard(likeness, there)
