@@ -190,7 +190,7 @@ def draw(record: dict[str, Any], path: Path) -> Path:
             axis.axhline(0.8235, color="grey", linewidth=0.8, linestyle=":", label="trees, audit")
         axis.set(xscale="log", title=name, xlabel="answers known after … events")
     axes[0][0].set_ylabel("AUC of the sign")
-    axes[0][0].legend(fontsize=7)
+    axes[0][-1].legend(*axes[0][0].get_legend_handles_labels(), fontsize=7, loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -23,6 +23,9 @@ class SembaConfig:
         neighbours: Last events of a node that are attended to.
         hidden: Hidden units of the head.
         history: Whether the head is given the causal history of the pair.
+        identity: Whether memories start with noise of the node's own and the head is given products
+            of embeddings: needed where sides of a conflict decide; see
+            :mod:`graphdiff.graph.semba.memory`.
         balance: Whether classes weigh the same in the loss, however rare.
         dropout: Of attention and head.
         lr: Learning rate of Adam.
@@ -45,6 +48,7 @@ class SembaConfig:
     neighbours: int = 10
     hidden: int = 64
     history: bool = True
+    identity: bool = False
     balance: bool = False
     dropout: float = 0.1
     lr: float = 1e-3
@@ -53,6 +57,11 @@ class SembaConfig:
     patience: int = 3
     online: float = 0.0
     seed: int = 0
+
+    @property
+    def identity_seed(self) -> int | None:
+        """Of :meth:`graphdiff.graph.semba.memory.State.empty`."""
+        return self.seed if self.identity else None
 
     def __post_init__(self) -> None:
         require("task", self.task in TASKS, self.task, f"one of {', '.join(TASKS)}")

@@ -18,6 +18,12 @@ serves both polarities, which :math:`p` tells apart. Both ends are updated (Shar
 2023, arXiv 2207.03408). The paper has no :math:`ps, p, r`: its memories start equal, so the first
 event of a node would leave them the same whatever its sign.
 
+Memories that start equal tell nodes apart by the times and numbers of their events alone, and which
+side somebody is on is hardly found. With ``identity`` they start at :math:`\pm \epsilon_u`, noise
+of the node's own. Swapping the two is then a change of sign, a sum of what neighbours hold is
+:math:`\sum_k s_{uk} \epsilon_k`, and the product of two such sums estimates
+:math:`\sum_k s_{uk} s_{vk}`, the balance of the common neighbours.
+
 Events are kept as they are and turned into memories by the *next* batch, within its graph of
 gradients, so that the loss reaches messages, clock and GRU. Only nodes that a batch touches are
 computed.
@@ -31,9 +37,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphdiff.core.rng import Key
 from graphdiff.graph.semba.stream import Revealed
 
-__all__ = ["Clock", "Fresh", "SignedTemporalMemory", "State", "routed"]
+__all__ = ["Clock", "Fresh", "SignedTemporalMemory", "State", "first_memories", "routed"]
 
 
 class Clock(nn.Module):
@@ -63,6 +70,14 @@ def routed(memory: Tensor, sign: Tensor) -> Tensor:
     return torch.where((sign > 0)[:, None, None], memory, memory.flip(1))
 
 
+def first_memories(begin: int, end: int, dim: int, identity: int | None) -> Tensor:
+    """Memories ``[end - begin, 2, dim]`` of nodes before their first event; see :class:`State`."""
+    if identity is None:
+        return torch.zeros(end - begin, 2, dim)
+    noise = Key(identity, torch.arange(begin, end)).at(stream="identity").normal(dim)
+    return torch.stack([noise, -noise], 1)
+
+
 @dataclass
 class State:
     """What is known at a position of a stream.
@@ -80,22 +95,33 @@ class State:
     position: int = 0
 
     @classmethod
-    def empty(cls, nodes: int, dim: int, start: float, device: Any = "cpu") -> State:
-        """Before the first event, which is at ``start``."""
+    def empty(
+        cls, nodes: int, dim: int, start: float, device: Any = "cpu", identity: int | None = None
+    ) -> State:
+        """Before the first event, which is at ``start``.
+
+        Args:
+            nodes: Number of nodes.
+            dim: Numbers of one memory.
+            start: Time of the first event.
+            device: Where.
+            identity: Seed of the nodes' identities; None = all memories are zero.
+        """
         double = {"dtype": torch.float64, "device": device}
         ids = torch.zeros(0, dtype=torch.int64, device=device)
         return cls(
-            torch.zeros(nodes, 2, dim, device=device),
+            first_memories(0, nodes, dim, identity).to(device),
             torch.full((nodes, 2), start, **double),
             (ids, ids, torch.zeros(0, **double), torch.zeros(0, **double)),
         )
 
-    def grown(self, nodes: int, start: float) -> State:
-        """With rows for new nodes."""
+    def grown(self, nodes: int, start: float, identity: int | None = None) -> State:
+        """With rows for new nodes; arguments as in :meth:`empty`."""
         more = nodes - len(self.memory)
         if more <= 0:
             return self
-        memory = torch.cat([self.memory, self.memory.new_zeros(more, *self.memory.shape[1:])])
+        fresh = first_memories(len(self.memory), nodes, self.memory.shape[2], identity)
+        memory = torch.cat([self.memory, fresh.to(self.memory)])
         last = torch.cat([self.last, self.last.new_full((more, 2), start)])
         return replace(self, memory=memory, last=last)
 

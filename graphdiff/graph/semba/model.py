@@ -160,7 +160,7 @@ class SignedTemporalModel:
                 "seen; extend them with SignedEvents.extended"
             )
         start = float(stream.events.time[0])
-        self.state = self.state.grown(stream.events.num_nodes, start)
+        self.state = self.state.grown(stream.events.num_nodes, start, self.config.identity_seed)
         learner = Learner(self.net, self._centre, self._spread)
         if self.config.online:
             learner.optimizer = torch.optim.SGD(self.net.parameters(), self.config.online)

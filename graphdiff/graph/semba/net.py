@@ -12,7 +12,8 @@ The embedding of ``u`` at ``t`` attends over its last ``k`` events. With
 in each of ``H`` heads (the transformer convolution of Shi et al., 2021, which the paper uses, over
 the last events instead of all). The neighbour is seen through the sign of the event, as in the
 memory. A pair is scored by a perceptron on :math:`[z_u \| z_v \| x_{uv}]` where :math:`x_{uv}` is
-its causal history (:mod:`graphdiff.graph.semba.history`), if that is asked for.
+its causal history (:mod:`graphdiff.graph.semba.history`), if that is asked for; where memories have
+identities, on :math:`z_u \odot z_v` as well.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class SembaNet(nn.Module):
         self.attention = RecentAttention(
             config.memory, config.time + 3, config.out, config.heads, config.dropout
         )
-        wide = 2 * config.out + (len(FEATURES) if config.history else 0)
+        wide = (3 if config.identity else 2) * config.out
+        wide += len(FEATURES) if config.history else 0
         self.last = nn.Linear(config.hidden, TASKS[config.task])
         self.head = nn.Sequential(
             nn.Linear(wide, config.hidden), nn.ReLU(), nn.Dropout(config.dropout), self.last
@@ -109,6 +111,8 @@ class SembaNet(nn.Module):
         time = torch.tensor(queries.time, device=device).repeat(2)
         z = self.embed(state, fresh, nodes.to(device), time, queries.recent(self.config.neighbours))
         parts = list(z.chunk(2))
+        if self.config.identity:
+            parts.append(parts[0] * parts[1])
         if self.config.history:
             parts.append(torch.tensor(queries.history, device=device))
         scores: Tensor = self.head(torch.cat(parts, -1))

@@ -26,8 +26,9 @@ Progress = Callable[[int, dict[str, float]], None]
 
 def start_state(net: SembaNet, stream: EventStream) -> State:
     """Before the first event of a stream's events."""
-    events, device = stream.events, next(net.parameters()).device
-    return State.empty(events.num_nodes, net.config.memory, float(events.time[0]), device)
+    events, device, config = stream.events, next(net.parameters()).device, net.config
+    start = float(events.time[0])
+    return State.empty(events.num_nodes, config.memory, start, device, config.identity_seed)
 
 
 def typical_gap(stream: EventStream) -> float:
