@@ -11,10 +11,11 @@ the interval of the mean over seeds.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from _kept import kept
 
 Json = dict[str, Any]
 
-SEEDS, PUBLISHED_SEEDS, EPOCHS, EVERY = 5, 3, 90, 3
+SEEDS, ABLATED, PUBLISHED_SEEDS, EPOCHS, EVERY = 5, 3, 3, 90, 3
 WIDTH = {"retail-rocket": 512, "tmall": 256}
 RIDGES = {"retail-rocket": (50.0, 100.0, 200.0, 400.0), "tmall": (200.0, 500.0)}
 BASELINE = {"retail-rocket": "walk, 3 steps", "tmall": "item-kNN"}
@@ -37,8 +38,7 @@ def rows(quick: bool, folder: Path) -> list[Json]:
     found: list[Json] = []
     for name in ("made-up",) if quick else tuple(BASELINE):
         base = _kept_rows(folder, f"{name}-baselines", lambda n=name: _baselines(n))
-        made = _kept_rows(folder, f"{name}-diffusion", lambda n=name: _diffusion(n, folder, quick))
-        found += [*base, *made]
+        found += [*base, *_diffusion(name, folder, quick)]
         if name != "tmall":
             seeds = 1 if quick else PUBLISHED_SEEDS
             for variant, count in (("full", seeds), ("no-loss", 1), ("sum", 1), ("union", 1)):
@@ -170,70 +170,92 @@ def _baselines(name: str) -> list[Json]:
 def _config(name: str, quick: bool) -> Any:
     from graphdiff.graph.diffgraph.choice import RecommenderConfig
 
-    config = RecommenderConfig(
-        ridges=RIDGES.get(name, (20.0,)), width=WIDTH.get(name, 16), train_steps=(0, 10, 20, 40)
+    return RecommenderConfig(
+        ridges=RIDGES.get(name, (20.0,)),
+        width=16 if quick else WIDTH,
+        train_steps=(0, 5) if quick else (0, 10, 20),
+        users=2500,
+        validated=1500,
+        candidates=60 if quick else 500,
     )
-    return replace(config, train_steps=(0, 5), candidates=60) if quick else config
 
 
 def _diffusion(name: str, folder: Path, quick: bool) -> list[Json]:
     """The source, the diffusion, both, and ablations; all settings chosen on validation."""
-    from graphdiff.graph.diffgraph.choice import latents, profile, select
-    from graphdiff.graph.diffgraph.recommend import Recommender
-
-    data, config = data_of(name), _config(name, quick)
-    began = time.process_time()
-    trials = select(data.hold_out(), config)
-    chosen = time.process_time() - began
-    alone = next(t for t in trials if t.mix == 1)
-    both = next(t for t in trials if 0 < t.mix < 1)
-    space = latents(data, config, alone.ridge)
-    of = profile(data, space, config)
-    shown = space.profile(np.unique(data.test[:, 0]), data.edges[data.target], config.candidates)
-    found = [_joined(name, "source", data, shown, [_only(space, shown)], 0, 0, cpu=0.0)]
-    found[0] |= {"cpu": chosen, "ridge": alone.ridge, "mix": 0.0, "validation": trials[0].mix}
-    for method, how in _methods(config, alone, both).items():
-        scores, calls, start = [], 0, time.process_time()
-        for seed in range(2 if quick else SEEDS):
-            model = Recommender.trained(data, replace(how, seed=seed), space=space, of=of)
-            scores.append(model.scores(shown))
-            calls = model.network_calls
-        seconds = (time.process_time() - start) / len(scores)
-        row = _joined(name, method, data, shown, scores, calls, how.train_steps[0], cpu=seconds)
-        found.append(row | {"ridge": alone.ridge, "mix": how.mix[0]})
+    config = _config(name, quick)
+    held = kept(folder, f"{name}-selection", lambda: _selection(name, config))
+    alone = next(t for t in held["trials"] if t["mix"] == 1)
+    both = next(t for t in held["trials"] if 0 < t["mix"] < 1)
+    data = data_of(name)
+    methods = _methods(name, config, alone, both)
+    parts = functools.cache(lambda: _parts(data, config, alone["ridge"]))
+    found = []
+    for method, (how, seeds) in methods.items():
+        make = lambda h=how, m=method, k=seeds: _drawn(  # noqa: E731
+            name, data, m, h, 2 if quick and k > 1 else k, *parts()
+        )
+        found.append(kept(folder, f"{name}-diffusion-{method}", make))
+    found[0]["validation"], found[0]["cpu"] = held["trials"][0]["mix"], held["cpu"]
     return found
 
 
-def _methods(config: Any, alone: Any, both: Any) -> Json:
-    from graphdiff.graph.diffgraph.denoiser import DenoiserConfig
+def _selection(name: str, config: Any) -> Json:
+    from graphdiff.graph.diffgraph.choice import select
 
-    own = replace(config, ridges=(alone.ridge,), train_steps=(alone.steps,), mix=(1.0,))
+    began = time.process_time()
+    trials = [asdict(trial) for trial in select(data_of(name).hold_out(), config)]
+    return {"trials": trials, "cpu": time.process_time() - began}
+
+
+def _parts(data: Any, config: Any, ridge: float) -> tuple[Any, Any, Any]:
+    """Latent space, users to train on, users of the test."""
+    from graphdiff.graph.diffgraph.choice import latents, profile
+
+    space = latents(data, config, ridge)
+    users = np.unique(data.test[:, 0])
+    shown = space.profile(users, data.edges[data.target], config.candidates)
+    return space, profile(data, space, config), shown
+
+
+def _methods(name: str, config: Any, alone: Json, both: Json) -> Json:
+    """Settings and number of seeds by method."""
+    from graphdiff.graph.diffgraph.settings import DenoiserConfig
+
+    own = replace(config, ridges=(alone["ridge"],), train_steps=(alone["steps"],), mix=(1.0,))
+    joint = replace(own, train_steps=(both["steps"],), mix=(both["mix"],))
     plain = DenoiserConfig.plain(hidden=config.denoiser.hidden, residual=True)
-    return {
-        "diffusion": own,
-        "diffusion, untrained": replace(own, train_steps=(0,)),
-        "one step, no noise": replace(own, denoiser=plain),
-        "diffusion, perceptron alone": replace(
-            own, denoiser=replace(config.denoiser, residual=False),
-            train_steps=(max(config.train_steps),),
-        ),
-        "diffusion and source": replace(own, train_steps=(both.steps,), mix=(both.mix,)),
-    }  # fmt: skip
+    loose = replace(config.denoiser, residual=False)
+    found = {
+        "source": (replace(own, train_steps=(0,), mix=(0.0,)), 1),
+        "diffusion": (own, SEEDS),
+        "diffusion and source": (joint, SEEDS),
+        "diffusion, untrained": (replace(own, train_steps=(0,)), 1),
+        "one step, no noise": (replace(own, denoiser=plain), ABLATED),
+    }
+    if name != "tmall":
+        steps = (max(config.train_steps),)
+        found["diffusion, perceptron alone"] = (
+            replace(own, denoiser=loose, train_steps=steps), ABLATED,
+        )  # fmt: skip
+    return found
 
 
-def _only(space: Any, shown: Any) -> Any:
-    from graphdiff.graph.diffgraph.choice import joined
-
-    return joined(space, shown, space.source(shown), 0.0)
-
-
-def _joined(name: str, method: str, data: Any, shown: Any, scores: list[Any], calls: int,
-            updates: int, cpu: float) -> Json:  # fmt: skip
+def _drawn(name: str, data: Any, method: str, how: Any, seeds: int, space: Any, of: Any,
+           shown: Any) -> Json:  # fmt: skip
     from graphdiff.graph.diffgraph.choice import rank_joined
+    from graphdiff.graph.diffgraph.recommend import Recommender
 
-    ranks = [[rank_joined(data, shown, s, data.test, unseen) for s in scores]
-             for unseen in (False, True)]  # fmt: skip
-    return _row(name, method, *ranks, calls=calls, updates=updates, cpu=cpu)
+    ranks: tuple[list[Any], list[Any]] = ([], [])
+    began, calls = time.process_time(), 0
+    for seed in range(seeds):
+        model = Recommender.trained(data, replace(how, seed=seed), space=space, of=of)
+        scores, calls = model.scores(shown), model.network_calls
+        for found, unseen in zip(ranks, (False, True), strict=True):
+            found.append(rank_joined(data, shown, scores, data.test, unseen))
+    return _row(
+        name, method, *ranks, calls=calls, updates=how.train_steps[0], ridge=how.ridges[0],
+        mix=how.mix[0], cpu=(time.process_time() - began) / seeds,
+    )  # fmt: skip
 
 
 def _published(name: str, variant: str, seeds: int, folder: Path, quick: bool) -> list[Json]:

@@ -153,12 +153,13 @@ def item_basis(edges: sparse.csr_matrix, width: int, seed: int = 0) -> Float:
     extra = min(width + 16, min(edges.shape))
     turned = sparse.csr_matrix(edges.T)
     block = turned @ draws.standard_normal((edges.shape[0], extra)).astype(np.float32)
-    for _ in range(4):
+    for _ in range(3):
         block, _ = np.linalg.qr(block)
         block = turned @ (edges @ block)
     block, _ = np.linalg.qr(block)
-    _, _, right = np.linalg.svd(edges @ block, full_matrices=False)
-    basis = block @ right[:width].T
+    image = (edges @ block).astype(np.float64)
+    _, rotation = np.linalg.eigh(image.T @ image)  # ascending
+    basis = block @ rotation[:, ::-1][:, :width].astype(np.float32)
     # The sign of a singular vector is free: its largest entry is made positive.
     top = basis[np.abs(basis).argmax(0), np.arange(width)]
     basis = basis * np.where(top < 0, -1, 1) * np.sqrt(len(basis) / width)

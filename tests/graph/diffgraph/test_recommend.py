@@ -21,6 +21,7 @@ from graphdiff.graph.diffgraph.choice import (
     joined,
     latents,
     profile,
+    rank_joined,
     select,
 )
 from graphdiff.graph.diffgraph.denoiser import DenoiserConfig, HeteroDenoiser
@@ -106,6 +107,26 @@ def test_mix_ends_are_the_parts() -> None:
         order = np.argsort(-likeness[k][there[k]])
         assert np.array_equal(np.argsort(-alone[k][there[k]]), order)
         assert (np.diff(source[k][there[k]]) <= 1e-6).all()  # candidates are sorted by source
+
+
+@pytest.mark.parametrize("unseen", [False, True])
+def test_places_among_candidates_are_those_of_the_full_ranking(unseen: bool) -> None:
+    data = groups()
+    space = latents(data, CONFIG, 5.0)
+    shown = space.profile(np.arange(45), data.edges["buy"], 60)  # all items are candidates
+    scores = joined(space, shown, Key(0, torch.arange(45)).normal(space.width), 0.4)
+    full = np.full((45, 60), -1e9, np.float32)
+    np.put_along_axis(full, shown.items, np.where(np.isfinite(scores), scores, -1e9), 1)
+    found = rank_joined(data, shown, scores, data.test[::-1], unseen)
+    mask = data.seen if unseen else data.edges["buy"]
+    expected = rank(lambda u: full[u], data.test, mask)
+    assert np.array_equal(found.places, expected.places)
+    assert np.array_equal(found.users, expected.users)
+    few = replace(shown, items=shown.items[:, :7], scores=shown.scores[:, :7])
+    part = rank_joined(data, few, scores[:, :7], data.test, unseen)
+    there = (few.items == data.test[:, 1:]).any(1)
+    assert (part.places[there] <= expected.places[there]).all()
+    assert (part.places[~there] == 60).all()
 
 
 def test_training_lowers_the_loss_and_touches_no_global_generator() -> None:
