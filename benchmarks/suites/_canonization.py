@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphdiff.data import expressivity
 from graphdiff.graph.canonical import Canonizer, ColouredGraph, coloured
 from graphdiff.graph.canonical.network import Batch, LabelledGNN, collate
 from graphdiff.graph.evaluate import summary
@@ -36,20 +37,8 @@ def shuffled(graph: ColouredGraph, rng: np.random.Generator) -> ColouredGraph:
 
 
 def cfi(base: Any, twisted: bool) -> ColouredGraph:
-    """The graph of Cai, Fuerer and Immerman (1992) over a base graph, one edge twisted or none."""
-    number: dict[Any, int] = {}
-    edges = []
-    name = lambda what: number.setdefault(what, len(number))  # noqa: E731
-    for x in base:
-        around = list(base[x])
-        for bits in range(2 ** len(around)):
-            if bits.bit_count() % 2 == 0:
-                inner = name((x, bits))
-                edges += [(inner, name((x, y, bits >> k & 1))) for k, y in enumerate(around)]
-    for k, (x, y) in enumerate(base.edges):
-        cross = int(twisted and k == 0)
-        edges += [(name((x, y, b)), name((y, x, b ^ cross))) for b in (0, 1)]
-    return ColouredGraph(len(number), np.array(edges))
+    """The graph of Cai, Fuerer and Immerman over a networkx graph of nodes 0 to n - 1."""
+    return ColouredGraph(*expressivity.cfi(np.array(base.edges), len(base), twisted=twisted))
 
 
 def bases(count: int) -> list[Any]:

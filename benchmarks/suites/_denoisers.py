@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 
-def small_defog(changes: Sequence[str], seed: int, steps: int, place: Path) -> dict[str, Any]:
-    """Train ``defog-comm20`` for some steps, and score its test loss and 128 samples.
+def small_defog(config: str, changes: Sequence[str], seed: int, place: Path) -> dict[str, Any]:
+    """Train DeFoG on comm20 for a short time, and score its test loss and 128 samples.
 
     Args:
-        changes: Settings in place of the configuration's.
+        config: Name of the configuration.
+        changes: Settings in place of the configuration's, the length of the training among them.
         seed: Of training and sampling.
-        steps: Of training.
         place: Where the model is written.
     """
     import graphdiff
@@ -29,8 +29,8 @@ def small_defog(changes: Sequence[str], seed: int, steps: int, place: Path) -> d
     from graphdiff.train import TrainConfig, Trainer
 
     torch.set_num_threads(1)
-    fixed = [f"seed={seed}", f"train.steps={steps}", "train.checkpoint_every=1000000"]
-    given, train = split_config(resolve_config("defog-comm20", [*fixed, *changes]))
+    fixed = [f"seed={seed}", "train.checkpoint_every=1000000"]
+    given, train = split_config(resolve_config(config, [*fixed, *changes]))
     task, began = DefogTask.from_config(given), time.process_time()
     Trainer(task, TrainConfig(**train), place, task.data()).run()
     trained = time.process_time() - began
@@ -49,7 +49,7 @@ def small_defog(changes: Sequence[str], seed: int, steps: int, place: Path) -> d
         if entry["name"] in ("degree", "clustering", "orbit", "spectral") and entry["floor"]:
             over[f"{entry['name']}_over_floor"] = entry["value"] / entry["floor"]
     return {
-        "seed": seed, "steps": steps, "samples": 128, "calls": 100,
+        "seed": seed, "samples": 128, "calls": 100,
         "test_loss": float(torch.stack(losses).mean()),
         "over_floor": sum(over.values()) / len(over), **over,
         "parameters": sum(p.numel() for p in model.denoiser.parameters()),
@@ -58,11 +58,11 @@ def small_defog(changes: Sequence[str], seed: int, steps: int, place: Path) -> d
 
 
 if __name__ == "__main__":
-    # python benchmarks/suites/_denoisers.py SEED STEPS 'model.mixing="sheaf"' ...
+    # python benchmarks/suites/_denoisers.py SEED train.steps=600 'model.mixing="sheaf"' ...
     import json
     import sys
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        found = small_defog(sys.argv[3:], int(sys.argv[1]), int(sys.argv[2]), Path(scratch) / "m")
+        found = small_defog("defog-comm20", sys.argv[2:], int(sys.argv[1]), Path(scratch) / "model")
     print(json.dumps(found))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _denoisers import small_defog
 
 COUNTED = ("none", "laplacian", "rwpe", "signnet", "light-spe", "spe")
 LENGTHS = (3, 4, 5, 6)
@@ -230,46 +231,11 @@ SMALL = (
     "model.layers=3", "model.mlp_x=64", "model.mlp_e=32", "model.mlp_y=32", "model.dx=64",
     "model.de=24", "model.dy=32", "model.heads=4", "model.ff_x=64", "model.ff_e=32",
     "model.ff_y=32", 'model.features="none"', "train.batch_size=32", "train.lr=1e-3",
-    "train.checkpoint_every=1000000",
 )  # fmt: skip
 
 
 def denoiser(encoding: str, seed: int, steps: int, place: Path) -> dict[str, Any]:
     """DeFoG on comm20 with the published network, small and without structural features."""
-    import graphdiff
-    from graphdiff.config import resolve_config, split_config
-    from graphdiff.core.rng import Key
-    from graphdiff.data import load
-    from graphdiff.graph.defog import DefogTask
-    from graphdiff.graph.discrete_task import DiscreteGraphData
-    from graphdiff.graph.metrics.profiles import evaluate_dataset
-    from graphdiff.train import TrainConfig, Trainer
-
-    changes = [*SMALL, f"seed={seed}", f'model.encoding="{encoding}"', f"train.epochs={steps // 2}"]
-    given, train = split_config(resolve_config("defog-comm20-published", changes))
-    task = DefogTask.from_config(given)
-    began = time.process_time()
-    Trainer(task, TrainConfig(**train), place, task.data()).run()
-    trained = time.process_time() - began
-    model, dataset = graphdiff.load(place), load("comm20")
-    held = DiscreteGraphData(dataset.split("test"), model.task.config)
-    batch = held.batch(torch.arange(len(held)))
-    with torch.no_grad():
-        losses = [
-            model.task.losses(model.denoiser, batch, Key(k, batch.ids))["adj"].mean()
-            for k in range(32)
-        ]
-    drawn = model.samples(128, seed=seed, batch_size=64, steps=100).raw
-    report = evaluate_dataset(drawn, dataset)
-    over = {}
-    for metric in report.metrics:
-        entry = metric.to_dict()
-        if entry["name"] in ("degree", "clustering", "orbit", "spectral") and entry["floor"]:
-            over[f"{entry['name']}_over_floor"] = entry["value"] / entry["floor"]
-    return {
-        "encoding": encoding, "seed": seed, "steps": steps, "samples": 128,
-        "test_loss": float(torch.stack(losses).mean()),
-        "over_floor": float(np.mean(list(over.values()))), **over,
-        "parameters": sum(p.numel() for p in model.denoiser.parameters()),
-        "cpu_training": trained, "cpu": time.process_time() - began,
-    }  # fmt: skip
+    changes = [*SMALL, f'model.encoding="{encoding}"', f"train.epochs={steps // 2}"]
+    found = small_defog("defog-comm20-published", changes, seed, place)
+    return {"encoding": encoding, "steps": steps, **found}

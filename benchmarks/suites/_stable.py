@@ -100,7 +100,8 @@ def _embedded(folder: Path, name: str, rate: float, seed: int, quick: bool) -> A
 
 def stable_part(folder: Path, name: str, rate: float, seed: int, quick: bool) -> dict[str, Any]:
     """The published defence with one encoder; with the first, parts of it as well."""
-    from graphdiff.graph.robust.refine import both_ways, refine
+    from graphdiff.graph.adjacency import both_ways
+    from graphdiff.graph.robust.refine import refine
     from graphdiff.graph.robust.stable import classify
 
     began = time.process_time()
@@ -149,7 +150,8 @@ def _diffused(
     data: Any, held: Any, denoiser: Any, config: Any, start: float, runs: int, seed: int
 ) -> Any:
     """The classifier of the defence, on the graph that the reverse chain ends in."""
-    from graphdiff.graph.robust.gcn import adjacency, fit_gcn
+    from graphdiff.graph.adjacency import adjacency
+    from graphdiff.graph.robust.gcn import fit_gcn
 
     row, col, weight = denoiser.graph(denoiser.weights(start, seed=seed))
     operator = adjacency(row, col, data.n, alpha=config.alpha, weight=weight)
@@ -212,8 +214,8 @@ def _clean(name: str, quick: bool) -> tuple[Any, Any]:
 
 
 def _plain(data: Any, quick: bool, seed: int = 0) -> Any:
-    from graphdiff.graph.robust.gcn import GCNConfig, adjacency, fit_gcn
-    from graphdiff.graph.robust.refine import both_ways
+    from graphdiff.graph.adjacency import adjacency, both_ways
+    from graphdiff.graph.robust.gcn import GCNConfig, fit_gcn
     from graphdiff.graph.robust.stable import sparse_features
 
     told = GCNConfig(epochs=5) if quick else GCNConfig()

@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.graphs import Graphs
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 
 __all__ = [
     "CSL_SKIPS",
     "CycleSet",
+    "cfi",
     "count_cycles",
     "csl",
     "cycle_set",
@@ -68,6 +69,37 @@ def csl(copies: int = 15, *, seed: int = 0) -> tuple[Graphs, NDArray[np.int64]]:
     return graphs, np.repeat(np.arange(len(CSL_SKIPS)), copies)
 
 
+def cfi(edges: NDArray[np.int64], nodes: int, *, twisted: bool) -> tuple[int, NDArray[np.int64]]:
+    """The graph of Cai, Fuerer and Immerman (1992) over a base graph.
+
+    A node of the base becomes one node for each even subset of its edges; each end of an edge has
+    a node for the edge being in the subset and one for its not being in it, and the two ends are
+    joined straight, those of the first edge crosswise if ``twisted``. Over a connected base the
+    twisted graph is not isomorphic to the straight one, and colour refinement cannot tell.
+
+    Args:
+        edges: Of the base, each once, ``[m, 2]``.
+        nodes: Of the base.
+        twisted: Whether one edge is twisted.
+
+    Returns:
+        Number of nodes, and edges ``[k, 2]``.
+    """
+    number: dict[tuple[int, ...], int] = {}
+    made = []
+    name = lambda *what: number.setdefault(what, len(number))  # noqa: E731
+    for x in range(nodes):
+        around = [int(b if a == x else a) for a, b in edges if x in (a, b)]
+        for bits in range(2 ** len(around)):
+            if bits.bit_count() % 2 == 0:
+                inner = name(x, bits)
+                made += [(inner, name(x, y, bits >> k & 1)) for k, y in enumerate(around)]
+    for k, (x, y) in enumerate(edges.tolist()):
+        cross = int(twisted and k == 0)
+        made += [(name(x, y, b), name(y, x, b ^ cross)) for b in (0, 1)]
+    return len(number), np.array(made, np.int64).reshape(-1, 2)
+
+
 # -- files in the format graph6 -------------------------------------------------------------------
 
 
@@ -106,12 +138,7 @@ def parse_graph6(data: bytes, where: str = "graph6 data") -> Graphs:
 
 
 def _read(name: str, root: str | Path | None) -> Graphs:
-    entry = card(name)["files"][0]
-    path = find([entry["file"]], root)
-    if path is None:
-        raise missing(name, [entry["file"]], root)
-    data = read_bytes(path)
-    check_sha256(path, data, entry["sha256"])
+    path, data = checked(name, card(name)["files"][0], root)
     return parse_graph6(data, str(path))
 
 

@@ -20,7 +20,7 @@ import scipy.sparse as sp
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.hetero import HeteroGraph, RelationKey, hetero_graph
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 
 __all__ = ["HECO", "load_heco"]
 
@@ -72,12 +72,7 @@ def load_heco(name: str, root: str | Path | None = None, *, positives: bool = Fa
 def _heco(about: Mapping[str, Any], file: str, root: str | Path | None) -> bytes:
     """Content of a file of a card, checked."""
     entry = next(e for e in about["files"] if e["file"].endswith(f"/{file}"))
-    path = find([entry["file"]], root)
-    if path is None:
-        raise missing(about["name"], [entry["file"]], root)
-    data = read_bytes(path)
-    check_sha256(path, data, entry["sha256"])
-    return data
+    return checked(about["name"], entry, root)[1]
 
 
 def _array(data: bytes) -> Any:

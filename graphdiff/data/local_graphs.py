@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from graphdiff.core.errors import ArgumentError, DataError
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 
 __all__ = ["LOCAL_GRAPHS", "LabelledGraph", "load_local_graph", "parse_local_graph"]
 
@@ -68,15 +68,9 @@ def load_local_graph(name: str, root: str | Path | None = None) -> LabelledGraph
         raise ArgumentError(
             f"there is no local graph {name!r}: known are {', '.join(LOCAL_GRAPHS)}"
         )
-    content, sums = [], {}
-    for entry in card(name)["files"]:
-        path = find([entry["file"]], root)
-        if path is None:
-            raise missing(name, [entry["file"]], root)
-        data = read_bytes(path)
-        check_sha256(path, data, entry["sha256"])
-        content.append(data)
-        sums[entry["file"]] = entry["sha256"]
+    files = card(name)["files"]
+    content = [checked(name, entry, root)[1] for entry in files]
+    sums = {entry["file"]: entry["sha256"] for entry in files}
     adjacency, classes = parse_local_graph(*content)
     return LabelledGraph(name, adjacency, classes, sums)
 

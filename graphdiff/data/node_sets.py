@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split
 from graphdiff.data.planetoid import assemble
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 
 __all__ = ["load_nodes", "node_set_names", "nodes_of_arrays", "read_geom"]
 
@@ -76,15 +76,8 @@ def load_nodes(name: str | Path, root: Root = None) -> NodeData:
 
 def _files(about: str, names: list[str], root: Root) -> dict[str, bytes]:
     """Content of files by name, each with the checksum of the card."""
-    known = {entry["file"]: entry["sha256"] for entry in card(about)["files"]}
-    found = {}
-    for name in names:
-        path = find([name], root)
-        if path is None:
-            raise missing(about, [name], root)
-        found[name] = read_bytes(path)
-        check_sha256(path, found[name], known[name])
-    return found
+    known = {entry["file"]: entry for entry in card(about)["files"]}
+    return {name: checked(about, known[name], root)[1] for name in names}
 
 
 def _heterophilous(name: str, data: bytes) -> NodeData:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 
 __all__ = ["NAMES", "RATES", "graph_of", "load_poisoned"]
 
@@ -111,13 +111,8 @@ def graph_of(
 
 
 def _content(file: str, root: Root) -> bytes:
-    known = {entry["file"]: entry["sha256"] for entry in card(CARD)["files"]}
-    path = find([file], root)
-    if path is None:
-        raise missing(CARD, [file], root)
-    data = read_bytes(path)
-    check_sha256(path, data, known[file])
-    return data
+    entry = next(e for e in card(CARD)["files"] if e["file"] == file)
+    return checked(CARD, entry, root)[1]
 
 
 def _array(data: bytes) -> NDArray[Any]:

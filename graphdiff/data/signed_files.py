@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.signed import SignedEvents
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked, read_bytes
 
 __all__ = ["load_signed", "parse_events", "read_events", "signed_names"]
 
@@ -155,10 +155,5 @@ def load_signed(name: str, root: str | Path | None = None) -> SignedEvents:
     """
     if name not in SETS:
         raise ArgumentError(f"there is no signed set {name!r}: known are {', '.join(SETS)}")
-    entry = card(name)["files"][0]
-    path = find([entry["file"]], root)
-    if path is None:
-        raise missing(name, [entry["file"]], root)
-    data = read_bytes(path)
-    check_sha256(path, data, entry["sha256"])
+    path, data = checked(name, card(name)["files"][0], root)
     return parse_events(data, str(path), order="sort", about={"name": name})

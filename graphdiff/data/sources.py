@@ -15,7 +15,7 @@ import os
 import tempfile
 import tomllib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from gzip import BadGzipFile
 from gzip import decompress as gunzip
@@ -29,6 +29,7 @@ __all__ = [
     "cache_folder",
     "card",
     "check_sha256",
+    "checked",
     "find",
     "read_bytes",
     "roots",
@@ -128,6 +129,27 @@ def read_bytes(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; check the file") from error
+
+
+def checked(
+    name: str, entry: Mapping[str, Any], root: str | Path | None = None
+) -> tuple[Path, bytes]:
+    """Path and content of one file of a data set, found and compared with its checksum.
+
+    Args:
+        name: Of the set, for messages.
+        entry: ``file`` and ``sha256``, as a card lists them.
+        root: Folder to look into instead of the search path.
+
+    Raises:
+        DataError: It is nowhere, cannot be read, or has another checksum.
+    """
+    path = find([entry["file"]], root)
+    if path is None:
+        raise missing(name, [entry["file"]], root)
+    data = read_bytes(path)
+    check_sha256(path, data, entry["sha256"])
+    return path, data
 
 
 def card(name: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class Pattern:
         """Number of entries."""
         return int(self.row.shape[0])
 
-    @property
+    @cached_property
     def transposed(self) -> Pattern:
         """The pattern of the transposed matrix; its values are ``values[pattern.turn]``."""
         back = torch.empty_like(self.turn)
@@ -185,31 +186,8 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_values = _Sampled.apply(ctx.pattern, grad, x)
         if ctx.needs_input_grad[2]:
-            to_x = _Turned.apply(ctx.pattern, values, grad)
+            to_x = ctx.pattern.transposed.matmul(values[ctx.pattern.turn], grad)
         return None, to_values, to_x
-
-
-class _Turned(torch.autograd.Function):
-    """``A.T @ g``."""
-
-    @staticmethod
-    def forward(ctx: Any, pattern: Pattern, values: Tensor, g: Tensor) -> Tensor:
-        ctx.pattern = pattern
-        ctx.save_for_backward(values, g)
-        shape = (pattern.shape[1], pattern.shape[0])
-        col = pattern.row[pattern.turn]
-        return _csr(pattern.turned_crow, col, values[pattern.turn], shape) @ g
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
-        values, g = ctx.saved_tensors
-        grad = grads[0].contiguous()
-        to_values = to_g = None
-        if ctx.needs_input_grad[1]:
-            to_values = _Sampled.apply(ctx.pattern, g, grad)
-        if ctx.needs_input_grad[2]:
-            to_g = _Product.apply(ctx.pattern, values, grad)
-        return None, to_values, to_g
 
 
 class _Sampled(torch.autograd.Function):
@@ -230,5 +208,5 @@ class _Sampled(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             to_a = _Product.apply(ctx.pattern, grad, b)
         if ctx.needs_input_grad[2]:
-            to_b = _Turned.apply(ctx.pattern, grad, a)
+            to_b = ctx.pattern.transposed.matmul(grad[ctx.pattern.turn], a)
         return None, to_a, to_b

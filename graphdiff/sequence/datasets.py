@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
-from graphdiff.data.sources import card, check_sha256, find, missing, read_bytes
+from graphdiff.data.sources import card, checked
 from graphdiff.sequence.alphabet import DNA, PROTEIN
 from graphdiff.sequence.dataset import SequenceDataset
 from graphdiff.sequence.families import draw_splits, families, identical
@@ -41,12 +41,7 @@ _HALVES = {"oracle-a": 0.5, "oracle-b": 0.5}
 
 def _text(name: str, entry: dict[str, Any], root: str | Path | None) -> str:
     """Content of one file of a card, its checksum compared."""
-    path = find([entry["file"]], root)
-    if path is None:
-        raise missing(name, [entry["file"]], root)
-    data = read_bytes(path)
-    check_sha256(path, data, entry["sha256"])
-    return data.decode("utf-8")
+    return checked(name, entry, root)[1].decode("utf-8")
 
 
 def _rows(text: str, *columns: str) -> Iterator[tuple[str, ...]]:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import NodeData, Split
+from graphdiff.graph.adjacency import SparseOperator, adjacency, both_ways, spread
 from graphdiff.graph.evaluate.scores import node_scores
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
 from graphdiff.graph.sparse import Pattern
@@ -94,12 +95,8 @@ def normalised_adjacency(edges: Tensor, n: int, loops: bool = True) -> tuple[Pat
     Returns:
         The pattern, and its values ``[nnz]``.
     """
-    loop = torch.arange(n if loops else 0, device=edges.device)
-    code = torch.cat([edges[0] * n + edges[1], edges[1] * n + edges[0], loop * n + loop])
-    code = code.sort().values
-    row, col = code // max(n, 1), code % max(n, 1)
-    degree = torch.bincount(row, minlength=n).clamp(min=1).float()
-    return Pattern.of(row, col, (n, n)), (degree[row] * degree[col]).rsqrt()
+    made = adjacency(*both_ways(edges.cpu().numpy()), n, loops=float(loops)).to(edges.device)
+    return made.pattern, made.values
 
 
 class GCN(nn.Module):
@@ -219,9 +216,8 @@ def _propagation(data: NodeData, split: Split) -> Fitted:
     pattern, values = normalised_adjacency(data.edges, data.n, loops=False)
     runs = []
     for alpha in ALPHAS:
-        began, f = time.process_time(), y
-        for _ in range(ROUNDS):
-            f = alpha * pattern.matmul(values, f) + (1 - alpha) * y
+        began = time.process_time()
+        f = spread(SparseOperator(pattern, values), y, alpha, ROUNDS)
         runs.append(_untrained((f + prior).log(), data, split, began))
     return _best(runs, data, split)
 

@@ -31,15 +31,9 @@ from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import NodeData, Split
-from graphdiff.graph.robust.gcn import (
-    Fitted,
-    GCNConfig,
-    Operator,
-    SparseOperator,
-    adjacency,
-    fit_gcn,
-)
-from graphdiff.graph.robust.refine import both_ways, likely
+from graphdiff.graph.adjacency import Operator, SparseOperator, adjacency, both_ways, spread
+from graphdiff.graph.robust.gcn import Fitted, GCNConfig, fit_gcn
+from graphdiff.graph.robust.refine import likely
 from graphdiff.graph.robust.similarity import edge_cosine
 from graphdiff.graph.robust.stable import sparse_features, split_of
 from graphdiff.graph.sparse import Pattern
@@ -149,10 +143,7 @@ def spread_labels(
     """
     start = torch.zeros(len(labels), int(labels[train].max()) + 1)
     start[train, labels[train]] = 1.0
-    scores = start
-    for _ in range(steps):
-        scores = share * operator.matmul(scores) + (1 - share) * start
-    return scores
+    return spread(operator, start, share, steps)
 
 
 def fit_baseline(

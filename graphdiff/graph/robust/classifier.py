@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphdiff.core.errors import CheckpointError
+from graphdiff.graph.adjacency import adjacency
 from graphdiff.graph.robust.config import StableConfig
 from graphdiff.graph.robust.encoder import Encoder
-from graphdiff.graph.robust.gcn import Stack, adjacency
+from graphdiff.graph.robust.gcn import Stack
 
 __all__ = ["StableClassifier"]
 

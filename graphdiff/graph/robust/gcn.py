@@ -1,13 +1,7 @@
-r"""Graph convolutions for one graph: normalised adjacency, and many runs trained side by side.
+r"""Graph convolutions for one graph: many runs trained side by side.
 
 A two-layer network :math:`\hat A\,\mathrm{dropout}(\mathrm{relu}(\hat A X W_1 + b_1))\,W_2 + b_2`
-(Kipf and Welling, 2017) with
-
-.. math:: \hat A_{ij} \propto (d_i d_j)^\alpha (A + I)_{ij}, \qquad d = (A + I) \mathbf 1 .
-
-:math:`\alpha = -\tfrac12` is the usual symmetric normalisation, taken as it is. For any other
-:math:`\alpha` rows are divided by their sum; :math:`\alpha > 0` listens more to neighbours of high
-degree (the "advanced GCN" of Li et al., 2022), which an attacker's few edges hardly change.
+(Kipf and Welling, 2017) with a normalised adjacency of :mod:`graphdiff.graph.adjacency`.
 
 Runs differ in their seeds only, so :math:`R` of them are one network with :math:`R` blocks of
 weights: each sparse product is made once for all. Adam and weight decay act on each number alone
@@ -22,95 +16,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import Split
-from graphdiff.graph.sparse import Pattern
+from graphdiff.graph.adjacency import Operator
 
-__all__ = ["Fitted", "GCNConfig", "Operator", "SparseOperator", "Stack", "adjacency", "fit_gcn"]
-
-
-class Operator(Protocol):
-    """A linear map of node features."""
-
-    def matmul(self, x: Tensor) -> Tensor:
-        """The map of ``x`` ``[n, f]``."""
-
-
-@dataclass(frozen=True, eq=False)
-class SparseOperator:
-    """A sparse matrix by pattern and values.
-
-    Attributes:
-        pattern: Where it has entries.
-        values: The entries ``[nnz]``.
-    """
-
-    pattern: Pattern
-    values: Tensor
-
-    def matmul(self, x: Tensor) -> Tensor:
-        """The product with ``x`` ``[n, f]``."""
-        return self.pattern.matmul(self.values, x)
-
-    def csr(self) -> Tensor:
-        """As a sparse tensor of torch."""
-        p = self.pattern
-        return torch.sparse_csr_tensor(p.crow, p.col, self.values, p.shape, check_invariants=False)
-
-    def to(self, device: torch.device | str) -> SparseOperator:
-        """The same on another device."""
-        return SparseOperator(self.pattern.to(device), self.values.to(device))
-
-
-def adjacency(
-    row: NDArray[np.int64],
-    col: NDArray[np.int64],
-    n: int,
-    *,
-    alpha: float = -0.5,
-    loops: float = 1.0,
-    weight: NDArray[np.float64] | None = None,
-) -> SparseOperator:
-    """The normalised adjacency of the module docstring.
-
-    Args:
-        row: Row of each entry ``[m]``; both directions of an undirected edge are given.
-        col: Column of each entry ``[m]``; no self-loops, no repetitions.
-        n: Number of nodes.
-        alpha: Exponent of the degrees.
-        loops: Weight of the self-loops that are added.
-        weight: Of the entries ``[m]``; ones by default.
-
-    Raises:
-        ArgumentError: An entry is repeated or lies on the diagonal, or a degree is not positive.
-    """
-    if len(row) and bool((row == col).any()):
-        raise ArgumentError("entries on the diagonal are not expected: `loops` adds self-loops")
-    every = np.arange(n)
-    rows, cols = np.concatenate([row, every]), np.concatenate([col, every])
-    ones = np.ones(len(row)) if weight is None else weight
-    values = np.concatenate([ones, np.full(n, loops)])
-    order = np.argsort(rows * n + cols, kind="stable")
-    rows, cols, values = rows[order], cols[order], values[order]
-    degree = np.bincount(rows, values, n)
-    if not (degree > 0).all():
-        raise ArgumentError(
-            f"node {int(np.argmin(degree))} has degree {degree.min():g}; with loops > 0 and "
-            "weights >= 0 every degree is positive"
-        )
-    values = values * (degree[rows] * degree[cols]) ** alpha
-    if alpha != -0.5:
-        values = values / np.bincount(rows, values, n)[rows]
-    pattern = Pattern.of(torch.from_numpy(rows), torch.from_numpy(cols), (n, n))
-    return SparseOperator(pattern, torch.from_numpy(values).float())
+__all__ = ["Fitted", "GCNConfig", "Stack", "fit_gcn"]
 
 
 @dataclass(frozen=True)

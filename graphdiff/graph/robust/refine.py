@@ -17,16 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphdiff.graph.adjacency import Pairs, both_ways
 from graphdiff.graph.robust.similarity import BLOCK, edge_cosine, edge_jaccard, top_k
 
-__all__ = ["Pairs", "both_ways", "likely", "put_back", "refine"]
-
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-def both_ways(edges: NDArray[np.int64]) -> Pairs:
-    """Rows and columns of the symmetric adjacency of edges ``[2, m]``."""
-    return np.concatenate([edges[0], edges[1]]), np.concatenate([edges[1], edges[0]])
+__all__ = ["likely", "put_back", "refine"]
 
 
 def likely(edges: NDArray[np.int64], features: Any, jaccard: float) -> NDArray[np.bool_]:

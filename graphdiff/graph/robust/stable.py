@@ -28,11 +28,12 @@ from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split
+from graphdiff.graph.adjacency import Pairs, SparseOperator, adjacency, both_ways
 from graphdiff.graph.robust.classifier import StableClassifier
 from graphdiff.graph.robust.config import StableConfig
 from graphdiff.graph.robust.encoder import Encoder, fit_encoder
-from graphdiff.graph.robust.gcn import Fitted, SparseOperator, adjacency, fit_gcn
-from graphdiff.graph.robust.refine import Pairs, both_ways, likely, put_back, refine
+from graphdiff.graph.robust.gcn import Fitted, fit_gcn
+from graphdiff.graph.robust.refine import likely, put_back, refine
 
 __all__ = ["Choice", "Embedded", "Stable", "StableClassifier", "choose", "sparse_features"]
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.nn.functional import prelu
 
 from graphdiff.data.nodes import NodeData
-from graphdiff.graph.robust.gcn import SparseOperator, Stack
+from graphdiff.graph.adjacency import SparseOperator
+from graphdiff.graph.robust.gcn import Stack
 from graphdiff.graph.robust.similarity import edge_cosine, edge_jaccard, top_k
 from graphdiff.graph.robust.stable import StableClassifier, sparse_features
 from graphdiff.graph.sparse import Pattern

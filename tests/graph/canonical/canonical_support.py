@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from graphdiff.data import expressivity
 from graphdiff.graph.canonical import ColouredGraph
 
 DATA = Path(os.environ.get("GRAPHDIFF_DATA", "")) / "graphlearn" / "expressivity"
@@ -37,27 +38,8 @@ def shuffled(graph: ColouredGraph, seed: int) -> ColouredGraph:
 
 
 def cfi(base: nx.Graph, *, twisted: bool) -> ColouredGraph:
-    """The graph of Cai, Fuerer and Immerman over a base graph, with one edge twisted or none.
-
-    Node x becomes one node for each even subset of its edges; each edge has a node for its ends
-    being in the subset and one for not being in it, joined straight or, if twisted, crosswise.
-    """
-    number: dict[object, int] = {}
-    edges: list[tuple[int, int]] = []
-
-    def name(what: object) -> int:
-        return number.setdefault(what, len(number))
-
-    for x in base:
-        around = list(base[x])
-        for bits in range(2 ** len(around)):
-            if bits.bit_count() % 2 == 0:
-                inner = name((x, bits))
-                edges += [(inner, name((x, y, bits >> k & 1))) for k, y in enumerate(around)]
-    for k, (x, y) in enumerate(base.edges):
-        cross = int(twisted and k == 0)
-        edges += [(name((x, y, b)), name((y, x, b ^ cross))) for b in (0, 1)]
-    return ColouredGraph(len(number), np.array(edges))
+    """The graph of Cai, Fuerer and Immerman over nodes 0 to n - 1."""
+    return ColouredGraph(*expressivity.cfi(np.array(base.edges), len(base), twisted=twisted))
 
 
 def graph6(name: str) -> list[ColouredGraph]:

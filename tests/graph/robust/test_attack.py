@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.graph.adjacency import adjacency, both_ways
 from graphdiff.graph.robust import Stable, StableConfig
 from graphdiff.graph.robust.attack import AttackConfig, attack, flip, margin_loss, project
 from graphdiff.graph.robust.encoder import EncoderConfig
-from graphdiff.graph.robust.gcn import GCNConfig, adjacency, fit_gcn
-from graphdiff.graph.robust.refine import both_ways, likely, refine
+from graphdiff.graph.robust.gcn import GCNConfig, fit_gcn
+from graphdiff.graph.robust.refine import likely, refine
 from graphdiff.graph.robust.similarity import edge_cosine, edge_jaccard
 from graphdiff.graph.robust.victims import PlainVictim, StableVictim
 

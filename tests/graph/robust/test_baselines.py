@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.graph.adjacency import adjacency, both_ways
 from graphdiff.graph.robust.baselines import BASELINES, fit_baseline, guard, low_rank, spread_labels
-from graphdiff.graph.robust.gcn import GCNConfig, adjacency
-from graphdiff.graph.robust.refine import both_ways
+from graphdiff.graph.robust.gcn import GCNConfig
 
 
 def dense(graph) -> np.ndarray:

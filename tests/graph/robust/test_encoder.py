@@ -8,9 +8,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, prelu
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.graph.adjacency import adjacency, both_ways
 from graphdiff.graph.robust.encoder import Encoder, EncoderConfig, fit_encoder, loss_and_gradient
-from graphdiff.graph.robust.gcn import adjacency
-from graphdiff.graph.robust.refine import both_ways
 from graphdiff.graph.robust.stable import sparse_features
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.graph.robust.gcn import GCNConfig, Stack, _Selection, adjacency, fit_gcn
-from graphdiff.graph.robust.refine import both_ways
+from graphdiff.graph.adjacency import adjacency, both_ways
+from graphdiff.graph.robust.gcn import GCNConfig, Stack, _Selection, fit_gcn
 
 CONFIG = GCNConfig(hidden=4, epochs=15)
 
@@ -155,8 +155,13 @@ def test_what_makes_no_sense_is_refused() -> None:
         adjacency(one, one, 2)
     with pytest.raises(ArgumentError, match="sorted by row"):
         adjacency(np.array([0, 0]), np.array([1, 1]), 2)
-    with pytest.raises(ArgumentError, match="node 0 has degree 0"):
-        adjacency(np.array([1]), np.array([0]), 2, loops=0.0)
+    with pytest.raises(ArgumentError, match="node 1 has degree 0"):
+        adjacency(np.array([1]), np.array([0]), 2, loops=0.0, weight=np.zeros(1))
     for wrong in ({"hidden": -1}, {"epochs": 0}, {"dropout": 1.0}, {"lr": 0.0}):
         with pytest.raises(ArgumentError, match="a network needs"):
             GCNConfig(**wrong)
+
+
+def test_without_loops_isolated_nodes_have_empty_rows() -> None:
+    made = adjacency(np.array([0, 1]), np.array([1, 0]), 3, loops=0.0)
+    assert made.pattern.dense(made.values).tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]

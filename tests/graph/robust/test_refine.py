@@ -6,7 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from graphdiff.graph.robust.refine import both_ways, likely, put_back, refine
+from graphdiff.graph.adjacency import both_ways
+from graphdiff.graph.robust.refine import likely, put_back, refine
 
 # Directions of nodes 0 .. 5 in the plane, in degrees: cosines follow by subtraction.
 ANGLES = torch.tensor([0.0, 10.0, 20.0, 100.0, 110.0, 15.0])
