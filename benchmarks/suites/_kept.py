@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["git", "kept", "means", "plain", "show_row", "tuned", "work_folder"]
+__all__ = ["git", "kept", "means", "plain", "processes", "show_row", "tuned", "work_folder"]
 
 T = {2: 12.706, 3: 4.303}  # 97.5 % quantiles of Student's t for 2 and 3 seeds
 
@@ -40,6 +40,11 @@ def work_folder(suite: str) -> Path:
     folder = Path(os.environ.get("GRAPHDIFF_BENCH_WORK", cache_folder() / "bench")) / suite
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def processes() -> int:
+    """Processes that a suite may use, ``GRAPHDIFF_BENCH_PROCESSES`` or 2."""
+    return int(os.environ.get("GRAPHDIFF_BENCH_PROCESSES", "2"))
 
 
 def kept(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

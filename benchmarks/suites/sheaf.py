@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _kept import kept, work_folder
+from _kept import kept, processes, work_folder
 from _sheaf import AUC, deep, energies, kernel_ratio, one
 
 TITLE = "Sheaf diffusion: node classification on public splits, speed, over-smoothing"
@@ -54,7 +54,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     folder = out if quick else work_folder("sheaf")
     began = time.process_time()
     rows, plain, depth = [], [], []
-    with ProcessPoolExecutor(1 if quick else 2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1 if quick else processes(), mp_context=get_context("spawn")) as pool:
         for name, methods in list(SETS.items())[: 1 if quick else None]:
             for method in methods if not quick else ("mlp", "poly"):
                 make = lambda n=name, m=method: _row(pool, n, m, SPLITS.get(n, 10), quick)  # noqa: E731

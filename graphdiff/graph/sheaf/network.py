@@ -21,7 +21,7 @@ Procrustes alignment, Barbero et al., 2022), the baselines that a gain must be m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +96,9 @@ class SheafConfig:
         for name in ("dropout", "input_dropout"):
             value = getattr(self, name)
             require(f"network.{name}", 0 <= value < 1, value, "0 or more and less than 1")
-        full = self.maps in ("bundle", "general", "connection")
-        extra = self.lowpass or self.highpass
-        if full and extra and self.maps == "connection":
-            require("network.lowpass", False, True, "false with maps = 'connection'")
+        for name in ("lowpass", "highpass") if self.maps == "connection" else ():
+            value = getattr(self, name)
+            require(f"network.{name}", not value, value, "false with maps = 'connection'")
 
     @property
     def width(self) -> int:
@@ -238,7 +237,7 @@ class SheafNetwork(nn.Module):
     def embed(self, x: Tensor, topology: Topology) -> Tensor:
         """The section ``[n, d, h]`` after the last layer."""
         section = self.encode(x, topology)
-        laplacian = self._fixed(x, topology)
+        laplacian = self.fixed(x, topology)
         for k, layer in enumerate(self.layers):
             y = self.norms[k](section.flatten(1)).view_as(section) if self.norms else section
             if self.learners and (self.config.per_layer or k == 0):
@@ -269,17 +268,18 @@ class SheafNetwork(nn.Module):
             main = SheafLaplacian.bundle(topology, turn(numbers, d), weights)
         return _Operator(main, _appended(topology, signs) if len(signs) else None)
 
-    def _fixed(self, x: Tensor, topology: Topology) -> _Operator | None:
+    def fixed(self, x: Tensor, topology: Topology) -> _Operator | None:
         """The sheaf of ``identity`` and ``connection``, which no section changes."""
         config = self.config
         if config.maps == "identity":
             signs = [1.0] * config.stalk + config.signs
             return _Operator(_appended(topology, x.new_tensor(signs)))
         if config.maps == "connection":
-            made: Any = topology._made
-            if ("connection", config.stalk) not in made:
-                made["connection", config.stalk] = connection(topology, x, config.stalk)
-            return _Operator(SheafLaplacian.transported(topology, made["connection", config.stalk]))
+            known = topology.remembered.get(("connection", config.stalk))
+            if known is None or not torch.equal(known[0], x):
+                known = (x.detach().clone(), connection(topology, x, config.stalk))
+                topology.remembered["connection", config.stalk] = known
+            return _Operator(SheafLaplacian.transported(topology, known[1]))
         return None
 
 

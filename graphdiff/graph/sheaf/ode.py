@@ -131,7 +131,7 @@ class SheafODE(nn.Module):
 
     def flow(self, start: Tensor, x: Tensor, topology: Topology) -> Tensor:
         """The section ``[n, d, h]`` at the end of the time."""
-        fixed = self.network._fixed(x, topology)
+        fixed = self.network.fixed(x, topology)
         if self.method == "heat":
             laplacian = fixed or self.network.laplacian(start, topology)
             self.evaluations = len(heat_terms(self.time, self.tolerance)) - 1

@@ -36,6 +36,7 @@ class Topology:
         degree: Number of neighbours, int64 ``[n]``.
         place: Where off-diagonal entries, then the diagonal, stand in ``pattern``, ``[2m + n]``.
         pattern: Of the ``[n, n]`` matrix with its diagonal.
+        remembered: What is costly and depends on features, with the features it was made of.
     """
 
     n: int
@@ -45,6 +46,7 @@ class Topology:
     degree: Tensor
     place: Tensor
     pattern: Pattern
+    remembered: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     _made: dict[tuple[str, int], tuple[Pattern, Tensor]] = field(default_factory=dict)
 
     @classmethod
@@ -83,7 +85,7 @@ class Topology:
         """The same structures on another device."""
         names = ("v", "u", "reverse", "degree", "place")
         moved = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, **moved, pattern=self.pattern.to(device), _made={})
+        return replace(self, **moved, pattern=self.pattern.to(device), remembered={}, _made={})
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the entries of each node: ``[2m, …]`` to ``[n, …]``."""

@@ -51,7 +51,7 @@ def test_layer_is_its_equation(maps, filter):
     topology, x = graph()
     net = network(maps=maps, filter=filter, layers=1)
     section = net.encode(x, topology)
-    laplacian = net._fixed(x, topology) or net.laplacian(section, topology)
+    laplacian = net.fixed(x, topology) or net.laplacian(section, topology)
     layer = net.layers[0]
     matrix = laplacian.main.dense()
     d, h = net.config.width, net.config.hidden
@@ -75,8 +75,8 @@ def test_node_order_does_not_matter(maps):
     # Signs of local bases are free, and the classes do not depend on them only in theory: a
     # connection is compared on its spectrum, all others on their answers.
     if maps == "connection":
-        first = net._fixed(x, topology).main.spectrum()
-        second = net._fixed(x[order], Topology.of(moved, N)).main.spectrum()
+        first = net.fixed(x, topology).main.spectrum()
+        second = net.fixed(x[order], Topology.of(moved, N)).main.spectrum()
         torch.testing.assert_close(first, second)
     else:
         torch.testing.assert_close(there, net(x, topology)[order])
@@ -193,8 +193,8 @@ def test_heat_is_the_matrix_exponential(t):
     net = network(maps="bundle", layers=1)
     section = net.encode(x, topology).detach()
     laplacian = net.laplacian(section, topology).main
-    exact = torch.linalg.matrix_exp(-t * laplacian.dense()) @ section.reshape(N * 2, 4)
-    found = heat(laplacian, section, t, 1e-9).reshape(N * 2, 4)
+    exact = torch.linalg.matrix_exp(-t * laplacian.dense().detach()) @ section.reshape(N * 2, 4)
+    found = heat(laplacian, section, t, 1e-9).reshape(N * 2, 4).detach()
     scale = float(section.norm())
     assert float((found - exact).norm()) < 1e-8 * scale
 
@@ -277,3 +277,15 @@ def test_layers_count_their_products():
 
 def test_config_replaces():
     assert replace(SheafConfig(), stalk=4).width == 4
+
+
+def test_a_connection_belongs_to_its_features():
+    """Two feature sets on one graph: the transports of the first are not those of the second."""
+    topology, x = graph(15)
+    net = network(maps="connection")
+    other = torch.cos(3 * x)
+    answers = [net.fixed(y, topology).main.dense() for y in (x, other, x)]
+    fresh = Topology.of(torch.stack([topology.v, topology.u])[:, topology.v < topology.u], N)
+    torch.testing.assert_close(answers[1], net.fixed(other, fresh).main.dense())
+    torch.testing.assert_close(answers[2], answers[0])
+    assert not torch.allclose(answers[0], answers[1])
