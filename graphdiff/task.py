@@ -33,8 +33,15 @@ __all__ = ["PREDICTORS", "Chain", "Data", "Samples", "Task", "task_class", "task
 
 GROUP = "graphdiff.tasks"
 
-PREDICTORS = {"sheaf": ("classes of the nodes of a graph", "graphdiff predict")}
-"""Kinds of model folders that only predict: what, and by which command."""
+_GRAPH = "graphdiff.graph"
+PREDICTORS = {
+    "sheaf": ("classes of the nodes of a graph", "graphdiff predict"),
+    "stable": ("classes of the nodes of a graph", f"{_GRAPH}.robust.stable.StableClassifier.load"),
+    "semba": ("signs of links", f"{_GRAPH}.semba.model.SignedTemporalModel.load"),
+    "diffgraph-nodes": ("classes of nodes", f"{_GRAPH}.diffgraph.nodes.HeteroClassifier.load"),
+    "diffgraph-recommender": ("what users want", f"{_GRAPH}.diffgraph.recommend.Recommender.load"),
+}
+"""Kinds of model folders that only predict: what, and what reads them."""
 
 
 class Data(ABC):

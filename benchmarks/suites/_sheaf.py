@@ -16,15 +16,17 @@ DECAYS = (5e-4, 5e-3)  # of the MLP, the better one on validation
 
 @cache
 def data(name: str, normalise: bool) -> Any:
-    """The graph and its index structures, once for a process; and the seconds of the latter."""
+    """The graph, its index structures and compressed features, once for a process; and seconds."""
     from graphdiff.data.node_sets import load_nodes
+    from graphdiff.graph.features import compressed
     from graphdiff.graph.sheaf import Topology
 
     torch.set_num_threads(1)
     found = load_nodes(name)
     found = found.normalised() if normalise else found
     began = time.process_time()
-    return found, Topology.of(found.edges, found.n), time.process_time() - began
+    topology, x = Topology.of(found.edges, found.n), compressed(found.features)
+    return found, topology, x, time.process_time() - began
 
 
 def method_preset(name: str, method: str) -> Any:
@@ -55,13 +57,13 @@ def _fit(name: str, chosen: Any, fit: Any, split: int, epochs: int | None) -> di
     from graphdiff.graph.evaluate.training import fit_nodes
     from graphdiff.graph.sheaf import SheafNetwork
 
-    graph, topology, indexing = data(name, chosen.normalise)
+    graph, topology, x, indexing = data(name, chosen.normalise)
     fit = replace(fit, epochs=min(fit.epochs, epochs)) if epochs else fit
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(split)
         net = SheafNetwork(chosen.network, graph.features.shape[1], len(graph.classes), graph.n)
         done = fit_nodes(
-            net, lambda: net(graph.features, topology), graph.labels, graph.splits[split], fit,
+            net, lambda: net(x, topology), graph.labels, graph.splits[split], fit,
             groups={"maps": net.map_parameters()},
         )  # fmt: skip
     key = "roc_auc" if name in AUC else "accuracy"
@@ -77,7 +79,7 @@ def deep(kind: str, depth: int, split: int, epochs: int) -> dict[str, Any]:
     from graphdiff.graph.evaluate.training import FitConfig, fit_nodes
     from graphdiff.graph.sheaf import SheafConfig, SheafNetwork
 
-    graph, topology, _ = data("cora", True)
+    graph, topology, x, _ = data("cora", True)
     fit = FitConfig(epochs, 40, 0.01, 5e-4)
     features, classes = graph.features.shape[1], len(graph.classes)
     with torch.random.fork_rng(devices=[]):
@@ -89,12 +91,12 @@ def deep(kind: str, depth: int, split: int, epochs: int) -> dict[str, Any]:
             net: Any = GCN(features, classes, hidden=32, layers=depth, dropout=0.5)
 
             def forward() -> torch.Tensor:
-                return net(graph.features, *hat)
+                return net(x, *hat)
         else:
             net = SheafNetwork(SheafConfig(stalk=2, layers=depth, hidden=16), features, classes)
 
             def forward() -> torch.Tensor:
-                return net(graph.features, topology)
+                return net(x, topology)
 
         done = fit_nodes(net, forward, graph.labels, graph.splits[split], fit)
     return {"test": done.test, "seconds": done.seconds}
@@ -105,7 +107,7 @@ def energies(name: str, depth: int) -> dict[str, Any]:
     from graphdiff.graph.sheaf import SheafConfig
     from graphdiff.graph.sheaf.smoothing import gcn_profile, untrained
 
-    graph, topology, _ = data(name, True)
+    graph, topology, _x, _ = data(name, True)
     seeds, curves = range(5), {}
     curves["gcn"] = [gcn_profile(topology, graph.features, depth, 32, s) for s in seeds]
     for maps in ("identity", "diagonal", "bundle", "general"):
@@ -117,7 +119,7 @@ def energies(name: str, depth: int) -> dict[str, Any]:
 
 def kernel_ratio(name: str, d: int = 3, h: int = 32, repeats: int = 5) -> dict[str, Any]:
     """CPU seconds of a product and its gradients: kernel, and gather and scatter; and the index."""
-    _graph, topology, indexing = data(name, True)
+    _graph, topology, _x, indexing = data(name, True)
     pattern = topology.stacked(d)
     generator = torch.Generator().manual_seed(0)
     x = torch.empty(topology.n * d, h).normal_(generator=generator).requires_grad_()

@@ -28,6 +28,7 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.hetero import HeteroGraph, Split
 from graphdiff.graph.diffgraph.metapath import MetaPath, Norm, default_paths
 from graphdiff.graph.diffgraph.node_inputs import diffuse, landmarks, unit_rows, walk
+from graphdiff.graph.evaluate.baselines import MLP
 
 __all__ = ["BASELINES", "Fitted", "baseline", "fit_linear", "validation_score"]
 
@@ -152,10 +153,7 @@ def _mlp(graph: HeteroGraph, split: Split, paths: Any, seed: int) -> Candidates:
     for dropout, decay in ((0.5, 5e-4), (0.8, 5e-3)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = nn.Sequential(
-                nn.Dropout(dropout), nn.Linear(x.shape[1], 64), nn.ReLU(), nn.Dropout(dropout),
-                nn.Linear(64, classes),
-            )  # fmt: skip
+            net = MLP(x.shape[1], classes, hidden=64, dropout=dropout)
             rule = torch.optim.Adam(net.parameters(), lr=0.01, weight_decay=decay)
             rows = x[train]
             for step in range(1, 101):

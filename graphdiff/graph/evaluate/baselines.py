@@ -33,9 +33,10 @@ from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.adjacency import SparseOperator, adjacency, both_ways, spread
 from graphdiff.graph.evaluate.scores import node_scores
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
+from graphdiff.graph.features import Features, compressed, dropout, linear
 from graphdiff.graph.sparse import Pattern
 
-__all__ = ["BASELINES", "GCN", "baseline", "normalised_adjacency"]
+__all__ = ["BASELINES", "GCN", "MLP", "baseline", "normalised_adjacency"]
 
 BASELINES = ("majority", "label-propagation", "mlp", "sgc", "gcn", "gcn-residual")
 DECAYS = (5e-4, 5e-3)
@@ -130,15 +131,40 @@ class GCN(nn.Module):
         for layer in self.linear:
             nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, pattern: Pattern, values: Tensor) -> Tensor:
+    def forward(self, x: Features, pattern: Pattern, values: Tensor) -> Tensor:
         """Logits ``[n, outputs]`` of features ``[n, f]`` and a matrix ``[n, n]``."""
-        for k, linear in enumerate(self.linear):
-            x = nn.functional.dropout(x, self.dropout, self.training)
-            y = pattern.matmul(values, linear(x)) + self.bias[k]
+        for k, layer in enumerate(self.linear):
+            x = dropout(x, self.dropout, self.training)
+            y = pattern.matmul(values, linear(layer, x)) + self.bias[k]
             if self.beside:
-                y = y + self.beside[k](x)
-            x = torch.relu(y) if k + 1 < len(self.linear) else y
-        return x
+                y = y + linear(self.beside[k], x)
+            if k + 1 < len(self.linear):
+                x = torch.relu(y)
+        return y
+
+
+class MLP(nn.Module):
+    """Two linear layers on the features alone.
+
+    Args:
+        features: Of a node.
+        outputs: Classes.
+        hidden: Channels between the layers.
+        dropout: Before each layer.
+    """
+
+    def __init__(
+        self, features: int, outputs: int, hidden: int = HIDDEN, dropout: float = DROPOUT
+    ) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(features, hidden), nn.Linear(hidden, outputs)
+        self.dropout = dropout
+
+    def forward(self, x: Features) -> Tensor:
+        """Logits ``[n, outputs]`` of features ``[n, f]``."""
+        y = torch.relu(linear(self.first, dropout(x, self.dropout, self.training)))
+        found: Tensor = self.last(nn.functional.dropout(y, self.dropout, self.training))
+        return found
 
 
 def _network(
@@ -149,18 +175,16 @@ def _network(
     config: FitConfig,
     stop: Callable[[], bool] | None,
 ) -> Fitted:
-    x, wide, many = data.features, data.features.shape[1], len(data.classes)
+    x, wide, many = compressed(data.features), data.features.shape[1], len(data.classes)
+    device = data.features.device
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net: nn.Module
         if name == "mlp":
-            net = nn.Sequential(
-                nn.Dropout(DROPOUT), nn.Linear(wide, HIDDEN), nn.ReLU(),
-                nn.Dropout(DROPOUT), nn.Linear(HIDDEN, many),
-            ).to(x.device)  # fmt: skip
+            net = MLP(wide, many).to(device)
             forward: Callable[[], Tensor] = lambda: net(x)  # noqa: E731
         else:
-            net = GCN(wide, many, residual=name == "gcn-residual").to(x.device)
+            net = GCN(wide, many, residual=name == "gcn-residual").to(device)
             pattern, values = normalised_adjacency(data.edges, data.n)
             forward = lambda: net(x, pattern, values)  # noqa: E731
         return fit_nodes(net, forward, data.labels, split, config, stop=stop)

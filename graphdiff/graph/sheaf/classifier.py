@@ -1,10 +1,9 @@
 r"""Classes of the nodes of a graph, learned by sheaf diffusion: fit, predict, save, load.
 
 :class:`SheafClassifier` holds everything that a prediction needs: the network, the names of the
-classes, and how features are scaled, either each row by its sum (words), or each column by the mean
-and the spread of the training graph (measurements); ``auto`` takes rows where no value is negative
-and at least half are zero. The network has no weight of a node (unless ``network.adjacency``), so
-it predicts on another graph with the same features as well.
+classes, and how features are scaled (:mod:`graphdiff.graph.sheaf.scaling`). The network has no
+weight of a node (unless ``network.adjacency``), so it predicts on another graph with the same
+features as well.
 
 A saved model is a folder with ``weights.safetensors`` and ``card.json``; nothing in it is run.
 """
@@ -23,16 +22,14 @@ from torch import Tensor
 from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split, random_splits
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
+from graphdiff.graph.features import Features, compressed
 from graphdiff.graph.sheaf.network import SheafConfig, SheafNetwork
 from graphdiff.graph.sheaf.presets import preset
+from graphdiff.graph.sheaf.scaling import Scaling, choose_scaling, scale_of, scaled
 from graphdiff.graph.sheaf.topology import Topology
 
-__all__ = [
-    "Prediction", "Scaling", "SheafClassifier", "as_nodes", "choose_scaling",
-    "scale_of", "scaled",
-]  # fmt: skip
+__all__ = ["Prediction", "SheafClassifier", "as_nodes"]
 
-Scaling = Literal["rows", "columns", "none"]
 PREFIX = "scaling."
 CITATION = """@inproceedings{bodnar2022sheaf,
   title={Neural Sheaf Diffusion: A Topological Perspective on Heterophily and Oversmoothing in
@@ -168,7 +165,7 @@ class SheafClassifier:
         about = Described(
             network, graph.features.shape[1], graph.classes, chosen, graph.n, _hash(graph.edges)
         )
-        x = scaled(graph.features, chosen, scale).to(device)
+        x = compressed(scaled(graph.features, chosen, scale)).to(device)
         topology, labels = Topology.of(graph.edges, graph.n).to(device), graph.labels.to(device)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -272,7 +269,7 @@ class SheafClassifier:
         """The entry ``task`` of the card."""
         return {"kind": self.kind, **asdict(self.about), "classes": list(self.about.classes)}
 
-    def _run(self, graph: NodeData, call: Callable[[Tensor, Topology], Tensor]) -> Tensor:
+    def _run(self, graph: NodeData, call: Callable[[Features, Topology], Tensor]) -> Tensor:
         about = self.about
         if graph.features.shape[1] != about.features:
             raise ArgumentError(
@@ -286,7 +283,7 @@ class SheafClassifier:
                 f"{about.network.adjacency}); train with network.adjacency=0 to predict on others"
             )
         device = next(self.network.parameters()).device
-        x = scaled(graph.features, about.scaling, self._scale).to(device)
+        x = compressed(scaled(graph.features, about.scaling, self._scale)).to(device)
         with torch.no_grad():
             return call(x, Topology.of(graph.edges, graph.n).to(device)).cpu()
 
@@ -309,30 +306,6 @@ def as_nodes(data: NodeData | Any) -> NodeData:
         bare = torch.full((int(data.num_nodes),), UNKNOWN)
         return NodeData.of(type(data).__name__, data.edge_index.cpu().numpy(), x, bare)
     return NodeData.from_pyg(data)
-
-
-def choose_scaling(features: Tensor) -> Scaling:
-    """``rows`` where nothing is negative and at least half is zero (words), else ``columns``."""
-    few = not features.numel() or float((features == 0).float().mean()) >= 0.5
-    return "rows" if few and not bool((features < 0).any()) else "columns"
-
-
-def scale_of(features: Tensor, scaling: Scaling) -> dict[str, Tensor]:
-    """What the scaling of other graphs needs to know of this one."""
-    if scaling != "columns":
-        return {}
-    spread = features.std(0, unbiased=False)
-    return {"mean": features.mean(0), "spread": spread.where(spread > 0, torch.ones(()))}
-
-
-def scaled(x: Tensor, scaling: Scaling, scale: Mapping[str, Tensor]) -> Tensor:
-    """Features ``[n, f]`` as the network sees them; ``scale`` is from :func:`scale_of`."""
-    if scaling == "columns":
-        return (x - scale["mean"]) / scale["spread"]
-    if scaling == "rows":
-        total = x.sum(1, keepdim=True)
-        return x / total.where(total != 0, torch.ones(()))
-    return x
 
 
 def _default_split(graph: NodeData, seed: int) -> Split:

@@ -25,15 +25,10 @@ from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.evaluate.baselines import baseline
 from graphdiff.graph.evaluate.paired import holm, paired, summary
 from graphdiff.graph.evaluate.training import FitConfig, Fitted
-from graphdiff.graph.sheaf.classifier import (
-    Scaling,
-    SheafClassifier,
-    choose_scaling,
-    scale_of,
-    scaled,
-)
+from graphdiff.graph.sheaf.classifier import SheafClassifier
 from graphdiff.graph.sheaf.network import SheafConfig
 from graphdiff.graph.sheaf.presets import preset
+from graphdiff.graph.sheaf.scaling import Scaling, choose_scaling, scale_of, scaled
 
 __all__ = ["BESIDE", "SPACE", "Comparison", "Plan", "Run", "compare", "draw_plan"]
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from graphdiff.core.errors import ArgumentError, require
+from graphdiff.graph.features import Features, dense, dropout, linear
 from graphdiff.graph.sheaf.laplacian import SheafLaplacian
 from graphdiff.graph.sheaf.maps import MapLearner, cayley, connection, householder, map_width
 from graphdiff.graph.sheaf.topology import Topology
@@ -209,11 +210,11 @@ class SheafNetwork(nn.Module):
         """Parameters of the restriction maps, which have a weight decay of their own."""
         return [*self.learners.parameters(), *self.weights.parameters()]
 
-    def encode(self, x: Tensor, topology: Topology) -> Tensor:
+    def encode(self, x: Features, topology: Topology) -> Tensor:
         """Features ``[n, f]`` as a section ``[n, d, h]``."""
         config = self.config
         drop = lambda y, p: nn.functional.dropout(y, p, self.training)  # noqa: E731
-        y = self.encoder(drop(x, config.input_dropout))
+        y = linear(self.encoder, dropout(x, config.input_dropout, self.training))
         if self.rows is not None:
             if len(self.rows) != topology.n:
                 raise ArgumentError(
@@ -230,11 +231,14 @@ class SheafNetwork(nn.Module):
             y = self.second(y)
         return y.view(len(x), config.width, config.hidden)
 
-    def forward(self, x: Tensor, topology: Topology) -> Tensor:
-        """Logits ``[n, outputs]`` of features ``[n, f]``."""
+    def forward(self, x: Features, topology: Topology) -> Tensor:
+        """Logits ``[n, outputs]`` of features ``[n, f]``.
+
+        Words are faster when :func:`~graphdiff.graph.features.compressed`.
+        """
         return self.decoder(self.embed(x, topology).flatten(1))
 
-    def embed(self, x: Tensor, topology: Topology) -> Tensor:
+    def embed(self, x: Features, topology: Topology) -> Tensor:
         """The section ``[n, d, h]`` after the last layer."""
         section = self.encode(x, topology)
         laplacian = self.fixed(x, topology)
@@ -268,13 +272,14 @@ class SheafNetwork(nn.Module):
             main = SheafLaplacian.bundle(topology, turn(numbers, d), weights)
         return _Operator(main, _appended(topology, signs) if len(signs) else None)
 
-    def fixed(self, x: Tensor, topology: Topology) -> _Operator | None:
+    def fixed(self, features: Features, topology: Topology) -> _Operator | None:
         """The sheaf of ``identity`` and ``connection``, which no section changes."""
         config = self.config
         if config.maps == "identity":
             signs = [1.0] * config.stalk + config.signs
-            return _Operator(_appended(topology, x.new_tensor(signs)))
+            return _Operator(_appended(topology, self.encoder.weight.new_tensor(signs)))
         if config.maps == "connection":
+            x = dense(features)
             known = topology.remembered.get(("connection", config.stalk))
             if known is None or not torch.equal(known[0], x):
                 known = (x.detach().clone(), connection(topology, x, config.stalk))

@@ -14,8 +14,9 @@ from graphdiff.core.errors import ArgumentError, CheckpointError, ConfigError, D
 from graphdiff.data.nodes import NodeData, Split, random_splits
 from graphdiff.graph.evaluate.training import FitConfig
 from graphdiff.graph.sheaf import SheafConfig
-from graphdiff.graph.sheaf.classifier import SheafClassifier, choose_scaling
+from graphdiff.graph.sheaf.classifier import SheafClassifier
 from graphdiff.graph.sheaf.fitting import IDENTITY, SHEAF, SPACE, Plan, compare, draw_plan
+from graphdiff.graph.sheaf.scaling import choose_scaling
 
 SMALL = SheafConfig(stalk=2, hidden=8)
 QUICK = FitConfig(epochs=80, patience=80)
