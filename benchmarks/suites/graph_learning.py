@@ -67,18 +67,29 @@ def _suite(name: str, quick: bool, folder: Path) -> dict[str, Any]:
     command = [sys.executable, str(HERE.parent / "run.py"), name, "--out", str(folder)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "GRAPHDIFF_BENCH_PROCESSES": "1"}
     began = time.perf_counter()
-    print(f"{name} begins", file=sys.stderr, flush=True)
-    done = subprocess.run(
-        [*command, *(["--quick"] if quick else [])], env=env, capture_output=True, text=True
-    )
+    _tell(name, "begins")
+    child = subprocess.Popen(
+        [*command, *(["--quick"] if quick else [])], env=env, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    last = "no message"
+    assert child.stderr is not None
+    for line in filter(None, map(str.strip, child.stderr)):
+        last = line
+        _tell(name, line)
+    failed = child.wait() != 0
     seconds = round(time.perf_counter() - began, 1)
-    print(f"{name} ended after {seconds:.0f} s", file=sys.stderr, flush=True)
-    if done.returncode == 0:
+    _tell(name, f"ended after {seconds:.0f} s")
+    if not failed:
         found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text("utf-8"))
         return {**found, "seconds": seconds}
-    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-    failed = {"name": "runs", "value": last, "wanted": "no error", "passed": False}
-    return {"suite": name, "seconds": seconds, "table": [], "checks": [failed]}
+    missed = {"name": "runs", "value": last, "wanted": "no error", "passed": False}
+    return {"suite": name, "seconds": seconds, "table": [], "checks": [missed]}
+
+
+def _tell(name: str, text: str) -> None:
+    """A line of one suite, as soon as it is there."""
+    print(f"{name}: {text}", file=sys.stderr, flush=True)
 
 
 def draw(record: dict[str, Any], path: Path) -> Path:
