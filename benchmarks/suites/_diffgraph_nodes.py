@@ -21,17 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _kept import kept
+from _kept import extras, kept
 
 Json = dict[str, Any]
 
 SEEDS = 10
 FEW = 3
 """Seeds of the settings that no bar is set for, and of the published method."""
-PUBLIC = (
-    ("dblp", 20), ("dblp", 40), ("dblp", 60), ("aminer", 20), ("aminer", 40), ("aminer", 60),
-    ("acm", 20),
-)  # fmt: skip
+PUBLIC = (("dblp", 20), ("aminer", 40))
+OTHER = (("dblp", 40), ("dblp", 60), ("aminer", 20), ("aminer", 60), ("acm", 20))
+EXTRA = ("other label rates", "random splits", "as published")
 RANDOM = (("dblp", 20), ("aminer", 40))
 AS_PUBLISHED = {
     ("dblp", 20): (
@@ -56,13 +55,15 @@ def rows(quick: bool, folder: Path) -> list[Json]:
         folder: Where rows that are done are kept.
     """
     found: list[Json] = []
-    for name, size in (("aminer", 20),) if quick else PUBLIC:
+    more = extras() and not quick
+    public = (*PUBLIC, *OTHER) if more else PUBLIC
+    for name, size in (("aminer", 20),) if quick else public:
         make = lambda n=name, k=size: {"rows": _public(n, k, quick)}  # noqa: E731
         found += _kept_rows(folder, f"nodes-public-{name}-{size}", make)
-    for name, size in () if quick else RANDOM:
+    for name, size in RANDOM if more else ():
         make = lambda n=name, k=size: {"rows": _random(n, k)}  # noqa: E731
         found += _kept_rows(folder, f"nodes-random-{name}-{size}", make)
-    for (name, size), paths in {} if quick else AS_PUBLISHED.items():
+    for (name, size), paths in AS_PUBLISHED.items() if more else ():
         make = lambda n=name, k=size, p=paths: {"rows": [_published(n, k, p)]}  # noqa: E731
         found += _kept_rows(folder, f"nodes-published-{name}-{size}", make)
     return _holm(found)

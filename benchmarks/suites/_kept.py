@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["git", "kept", "means", "plain", "processes", "show_row", "tuned", "work_folder"]
+__all__ = [
+    "extras", "git", "kept", "means", "plain", "processes", "show_row", "tuned", "work_folder",
+]  # fmt: skip
 
 T = {2: 12.706, 3: 4.303}  # 97.5 % quantiles of Student's t for 2 and 3 seeds
 
@@ -45,6 +47,15 @@ def work_folder(suite: str) -> Path:
 def processes() -> int:
     """Processes that a suite may use, ``GRAPHDIFF_BENCH_PROCESSES`` or 2."""
     return int(os.environ.get("GRAPHDIFF_BENCH_PROCESSES", "2"))
+
+
+def extras() -> bool:
+    """Whether rows beyond the claims of a suite are wanted, unless ``GRAPHDIFF_BENCH_EXTRAS=0``.
+
+    ``graphdiff bench graph-learning`` sets that, so that all systems together end within the hour;
+    ``left_out`` in the record of a suite says what is missing then.
+    """
+    return os.environ.get("GRAPHDIFF_BENCH_EXTRAS", "1") != "0"
 
 
 def kept(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

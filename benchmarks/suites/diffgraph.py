@@ -14,9 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import _diffgraph_nodes
 import _diffgraph_recommend
-from _kept import work_folder
+from _kept import extras, work_folder
 
 TITLE = "Latent diffusion between relations (DiffGraph): recommendation and node classification"
+EXTRA = (*_diffgraph_recommend.EXTRA, *_diffgraph_nodes.EXTRA)
 SHOWN = (
     "data", "method", "seeds", "users", "calls", "updates", "recall", "recall_low", "recall_high",
     "ndcg", "ndcg_low", "ndcg_high", "recall_over", "recall_p", "ndcg_over", "ndcg_p",
@@ -33,6 +34,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
         "table": [{name: row[name] for name in SHOWN} for row in found],
         "recommendation": found,
         "nodes": nodes,
+        "left_out": [] if extras() else list(EXTRA),
         "checks": [
             *_diffgraph_recommend.checks(found, quick),
             *(_diffgraph_nodes.checks(nodes, quick) if nodes else []),
