@@ -51,8 +51,7 @@ class SparseOperator:
 
     def csr(self) -> Tensor:
         """As a sparse tensor of torch."""
-        p = self.pattern
-        return torch.sparse_csr_tensor(p.crow, p.col, self.values, p.shape, check_invariants=False)
+        return self.pattern.csr(self.values)
 
     def to(self, device: torch.device | str) -> SparseOperator:
         """The same on another device."""

@@ -107,6 +107,12 @@ class Pattern:
             self.turned_crow, self.col[self.turn], self.row[self.turn], self.crow, back,
         )  # fmt: skip
 
+    @cached_property
+    def _short(self) -> tuple[Tensor, Tensor]:
+        """``crow`` and ``col`` of 32 bits where they fit: the products would convert them."""
+        fits = max(self.nnz, *self.shape) < 2**31
+        return (self.crow.int(), self.col.int()) if fits else (self.crow, self.col)
+
     def to(self, device: torch.device | str) -> Pattern:
         """The same pattern on another device."""
         names = ("crow", "row", "col", "turned_crow", "turn")
@@ -149,6 +155,10 @@ class Pattern:
             )
         return _Sampled.apply(self, a, b)
 
+    def csr(self, values: Tensor) -> Tensor:
+        """The matrix with these ``values`` ``[nnz]`` as a torch tensor in compressed rows."""
+        return torch.sparse_csr_tensor(*self._short, values, self.shape, check_invariants=False)
+
     def dense(self, values: Tensor) -> Tensor:
         """The matrix ``[n, m]`` with these ``values``."""
         return values.new_zeros(self.shape).index_put((self.row, self.col), values)
@@ -160,13 +170,9 @@ def _starts(index: Tensor, n: int) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-def _csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    return torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)
-
-
 with warnings.catch_warnings():  # torch says once in a process that compressed rows are in beta
     warnings.simplefilter("ignore")
-    _csr(torch.tensor([0, 1]), torch.tensor([0]), torch.ones(1), (1, 1))
+    Pattern.of(torch.zeros(1), torch.zeros(1), (1, 1)).csr(torch.ones(1))
 
 
 class _Product(torch.autograd.Function):
@@ -176,7 +182,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, pattern: Pattern, values: Tensor, x: Tensor) -> Tensor:
         ctx.pattern = pattern
         ctx.save_for_backward(values, x)
-        return _csr(pattern.crow, pattern.col, values, pattern.shape) @ x
+        return pattern.csr(values) @ x
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
@@ -197,7 +203,7 @@ class _Sampled(torch.autograd.Function):
     def forward(ctx: Any, pattern: Pattern, a: Tensor, b: Tensor) -> Tensor:
         ctx.pattern = pattern
         ctx.save_for_backward(a, b)
-        empty = _csr(pattern.crow, pattern.col, a.new_zeros(pattern.nnz), pattern.shape)
+        empty = pattern.csr(a.new_zeros(pattern.nnz))
         return torch.sparse.sampled_addmm(empty, a, b.t(), beta=0.0).values()
 
     @staticmethod

@@ -35,6 +35,8 @@ from graphdiff.graph.sheaf.topology import Topology
 __all__ = ["SheafConfig", "SheafLayer", "SheafNetwork"]
 
 Maps = Literal["diagonal", "bundle", "general", "identity", "connection"]
+AT_ONCE = 256
+"""Numbers of a node up to which W1 and W2 are applied as one matrix."""
 LEARNED = ("diagonal", "bundle", "general")
 
 
@@ -140,7 +142,17 @@ class SheafLayer(nn.Module):
         return (1 + torch.tanh(self.keep)) * x - y
 
     def mix(self, x: Tensor) -> Tensor:
-        """Features times the matrices W1 (coordinates) and W2 (channels)."""
+        """Features times the matrices W1 (coordinates) and W2 (channels).
+
+        Narrow sections are multiplied by the Kronecker product of both: W1 alone copies its input
+        twice, and a product that narrow is slow.
+        """
+        d, h = x.shape[1:]
+        if self.stalks is not None and d * h <= AT_ONCE:
+            turn = torch.eye(h, dtype=x.dtype, device=x.device)
+            turn = turn if self.channels is None else self.channels.weight
+            both = torch.kron(self.stalks.weight, turn)
+            return nn.functional.linear(x.flatten(1), both).view_as(x)
         y = x if self.stalks is None else self.stalks(x.transpose(1, 2)).transpose(1, 2)
         return y if self.channels is None else self.channels(y)
 

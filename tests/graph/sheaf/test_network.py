@@ -94,6 +94,25 @@ def test_bundle_with_appended_coordinates_equals_the_blocks_apart():
     assert diagonal.config.width == 3
 
 
+@pytest.mark.parametrize("channels", [True, False])
+def test_mixing_at_once_is_mixing_in_turn(channels, monkeypatch):
+    torch.manual_seed(0)
+    layer = SheafLayer(SheafConfig(stalk=3, hidden=5, mix_channels=channels)).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x, goal = torch.randn(2, 7, 3, 5, dtype=torch.double)
+    used = [p for p in (layer.stalks, layer.channels) if p is not None]
+
+    def both():
+        y = layer.mix(x)
+        return [y, *torch.autograd.grad((y * goal).sum(), [p.weight for p in used])]
+
+    at_once = both()
+    monkeypatch.setattr("graphdiff.graph.sheaf.network.AT_ONCE", 0)
+    for a, b in zip(at_once, both(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("maps", SHEAVES)
 @pytest.mark.parametrize("filter", ["diffusion", "chebyshev"])
 def test_every_parameter_gets_a_gradient(maps, filter):
