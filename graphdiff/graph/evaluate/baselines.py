@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -135,9 +135,9 @@ class GCN(nn.Module):
         """Logits ``[n, outputs]`` of features ``[n, f]`` and a matrix ``[n, n]``."""
         for k, layer in enumerate(self.linear):
             x = dropout(x, self.dropout, self.training)
-            y = pattern.matmul(values, linear(layer, x)) + self.bias[k]
+            y = pattern.matmul(values, linear(cast(nn.Linear, layer), x)) + self.bias[k]
             if self.beside:
-                y = y + linear(self.beside[k], x)
+                y = y + linear(cast(nn.Linear, self.beside[k]), x)
             if k + 1 < len(self.linear):
                 x = torch.relu(y)
         return y
