@@ -5,12 +5,14 @@ them, and draws a random number for each to decide whether it stays, which takes
 rest of a small network. Dropping a zero changes nothing: :class:`SparseFeatures` holds the entries
 of X, only they are drawn and multiplied, and the law of the result is the same.
 
-Every function here takes a dense tensor as well and then does what torch does.
+Every function here takes a dense tensor as well. On a CPU :func:`dropout` compares uniform numbers,
+which torch draws four times as fast as Bernoulli ones; on a GPU it is torch's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -59,11 +61,26 @@ def dense(x: Features) -> Tensor:
     return x.pattern.dense(x.values) if isinstance(x, SparseFeatures) else x
 
 
+@overload
+def dropout(x: Tensor, p: float, training: bool) -> Tensor: ...
+@overload
+def dropout(x: SparseFeatures, p: float, training: bool) -> SparseFeatures: ...
 def dropout(x: Features, p: float, training: bool) -> Features:
-    """In training each feature is zero with probability ``p``, the others are over ``1 - p``."""
+    """In training each feature is zero with probability ``p``, the others are over ``1 - p``.
+
+    Args:
+        x: Features, or any tensor.
+        p: Probability, at least 0 and below 1.
+        training: Whether to drop at all.
+    """
     if isinstance(x, SparseFeatures):
-        return SparseFeatures(x.pattern, nn.functional.dropout(x.values, p, training))
-    return nn.functional.dropout(x, p, training)
+        return SparseFeatures(x.pattern, dropout(x.values, p, training))
+    if not training or p == 0:
+        return x
+    if x.device.type != "cpu":
+        return nn.functional.dropout(x, p)
+    # Noise of a training, from torch's generator as in torch's own dropout; no sample hangs on it.
+    return x / (1 - p) * (torch.rand(x.shape) >= p)  # noqa: TID251
 
 
 def linear(layer: nn.Linear, x: Features) -> Tensor:

@@ -56,13 +56,14 @@ def test_the_layer_and_its_gradients_are_those_of_torch(words, bias):
     torch.testing.assert_close(torch.autograd.grad(loss(found), list(layer.parameters())), wanted)
 
 
-def test_dropout_has_the_law_of_independent_features(words):
+@pytest.mark.parametrize("entries", [True, False])
+def test_dropout_has_the_law_of_independent_features(words, entries):
     """Sums of dropped features against their normal limit, mean and variance known exactly."""
-    p, draws, x = 0.6, 600, compressed(words)
+    p, draws, x = 0.6, 600, compressed(words) if entries else words
     torch.manual_seed(1)
-    sums = torch.stack([dropout(x, p, True).values.sum() for _ in range(draws)]).double()
-    mean = float(x.values.double().sum())
-    spread = float((x.values.double().square().sum() * p / (1 - p)).sqrt())
+    sums = torch.stack([dense(dropout(x, p, True)).sum() for _ in range(draws)]).double()
+    mean = float(words.double().sum())
+    spread = float((words.double().square().sum() * p / (1 - p)).sqrt())
     law = norm(mean, spread)
     assert kstest(sums.numpy(), law.cdf).pvalue > 1e-3
     unscaled = sums * (1 - p)  # forgetting to scale what is kept is noticed

@@ -163,7 +163,7 @@ class MLP(nn.Module):
     def forward(self, x: Features) -> Tensor:
         """Logits ``[n, outputs]`` of features ``[n, f]``."""
         y = torch.relu(linear(self.first, dropout(x, self.dropout, self.training)))
-        found: Tensor = self.last(nn.functional.dropout(y, self.dropout, self.training))
+        found: Tensor = self.last(dropout(y, self.dropout, self.training))
         return found
 
 

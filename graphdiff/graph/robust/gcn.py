@@ -20,11 +20,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import Split
 from graphdiff.graph.adjacency import Operator
+from graphdiff.graph.features import dropout
 
 __all__ = ["Fitted", "GCNConfig", "Stack", "fit_gcn"]
 

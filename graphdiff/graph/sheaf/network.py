@@ -135,7 +135,7 @@ class SheafLayer(nn.Module):
     def forward(self, x: Tensor, laplacian: _Operator) -> Tensor:
         """``[n, d, h]`` to the same."""
         config = self.config
-        y = self.mix(nn.functional.dropout(x, config.dropout, self.training))
+        y = self.mix(dropout(x, config.dropout, self.training))
         y = laplacian(y) if config.filter == "diffusion" else self._polynomial(y, laplacian)
         if config.activation:
             y = nn.functional.elu(y)
@@ -225,8 +225,8 @@ class SheafNetwork(nn.Module):
     def encode(self, x: Features, topology: Topology) -> Tensor:
         """Features ``[n, f]`` as a section ``[n, d, h]``."""
         config = self.config
-        drop = lambda y, p: nn.functional.dropout(y, p, self.training)  # noqa: E731
-        y = linear(self.encoder, dropout(x, config.input_dropout, self.training))
+        drop = lambda y, p: dropout(y, p, self.training)  # noqa: E731
+        y = linear(self.encoder, drop(x, config.input_dropout))
         if self.rows is not None:
             if len(self.rows) != topology.n:
                 raise ArgumentError(
@@ -257,7 +257,7 @@ class SheafNetwork(nn.Module):
         for k, layer in enumerate(self.layers):
             y = self.norms[k](section.flatten(1)).view_as(section) if self.norms else section
             if self.learners and (self.config.per_layer or k == 0):
-                seen = nn.functional.dropout(y, self.config.dropout if k else 0.0, self.training)
+                seen = dropout(y, self.config.dropout if k else 0.0, self.training)
                 laplacian = self.laplacian(seen, topology, k if self.config.per_layer else 0)
             assert laplacian is not None
             section = layer(y, laplacian) + (section - y if self.norms else 0)
