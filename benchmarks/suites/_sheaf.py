@@ -18,7 +18,7 @@ DECAYS = (5e-4, 5e-3)  # of the MLP, the better one on validation
 def data(name: str, normalise: bool) -> Any:
     """The graph, its index structures and compressed features, once for a process; and seconds."""
     from graphdiff.data.node_sets import load_nodes
-    from graphdiff.graph.features import compressed
+    from graphdiff.graph.node_features import compressed
     from graphdiff.graph.sheaf import Topology
 
     torch.set_num_threads(1)

@@ -18,6 +18,11 @@ def test_every_system_runs(tmp_path, monkeypatch):
     record = suite.run(True, tmp_path)
     assert {row["system"] for row in record["table"]} == set(suite.SYSTEMS)
     assert not [check for check in record["checks"] if check["name"].endswith(": runs")]
+    left_out = record["systems"]["stable"]["left_out"]
+    assert "nothing told" in left_out
+    shown = {row["method"] for row in record["systems"]["stable"]["table"]}
+    assert "stable" in shown
+    assert not [method for method in shown if "nothing told" in method]
     assert suite.draw(record, tmp_path / "all.png").stat().st_size > 10_000
 
 

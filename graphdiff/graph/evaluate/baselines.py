@@ -33,7 +33,7 @@ from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.adjacency import SparseOperator, adjacency, both_ways, spread
 from graphdiff.graph.evaluate.scores import node_scores
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
-from graphdiff.graph.features import Features, compressed, dropout, linear
+from graphdiff.graph.node_features import Features, compressed, dropout, linear
 from graphdiff.graph.sparse import Pattern
 
 __all__ = ["BASELINES", "GCN", "MLP", "baseline", "normalised_adjacency"]

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import Split
 from graphdiff.graph.adjacency import Operator
-from graphdiff.graph.features import dropout
+from graphdiff.graph.node_features import dropout
 
 __all__ = ["Fitted", "GCNConfig", "Stack", "fit_gcn"]
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.adjacency import Pairs, SparseOperator, adjacency, both_ways
+from graphdiff.graph.node_features import compressed
 from graphdiff.graph.robust.classifier import StableClassifier
 from graphdiff.graph.robust.config import StableConfig
 from graphdiff.graph.robust.encoder import Encoder, fit_encoder
@@ -45,9 +46,11 @@ Report = Callable[[str, int, float], None]
 
 def sparse_features(features: Tensor) -> tuple[Tensor, Tensor]:
     """Features ``[n, f]`` and their transpose, in compressed rows where most entries are zero."""
-    if float((features != 0).float().mean()) > 0.2:
+    found = compressed(features)
+    if isinstance(found, Tensor):
         return features, features.T.contiguous()
-    return features.to_sparse_csr(), features.T.contiguous().to_sparse_csr()
+    pattern, values = found.pattern, found.values
+    return pattern.csr(values), pattern.transposed.csr(values[pattern.turn])
 
 
 @dataclass(frozen=True, eq=False)

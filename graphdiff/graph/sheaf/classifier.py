@@ -22,7 +22,7 @@ from torch import Tensor
 from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split, random_splits
 from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
-from graphdiff.graph.features import Features, compressed
+from graphdiff.graph.node_features import Features, compressed
 from graphdiff.graph.sheaf.network import SheafConfig, SheafNetwork
 from graphdiff.graph.sheaf.presets import preset
 from graphdiff.graph.sheaf.scaling import Scaling, choose_scaling, scale_of, scaled

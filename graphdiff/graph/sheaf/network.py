@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from graphdiff.core.errors import ArgumentError, require
-from graphdiff.graph.features import Features, dense, dropout, linear
+from graphdiff.graph.node_features import Features, dense, dropout, linear
 from graphdiff.graph.sheaf.laplacian import SheafLaplacian
 from graphdiff.graph.sheaf.maps import MapLearner, cayley, connection, householder, map_width
 from graphdiff.graph.sheaf.topology import Topology
@@ -246,7 +246,7 @@ class SheafNetwork(nn.Module):
     def forward(self, x: Features, topology: Topology) -> Tensor:
         """Logits ``[n, outputs]`` of features ``[n, f]``.
 
-        Words are faster when :func:`~graphdiff.graph.features.compressed`.
+        Words are faster when :func:`~graphdiff.graph.node_features.compressed`.
         """
         return self.decoder(self.embed(x, topology).flatten(1))
 
