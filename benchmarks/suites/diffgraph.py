@@ -43,7 +43,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     }
 
 
-def draw(record: dict[str, Any], path: str | Path) -> None:
+def draw(record: dict[str, Any], path: Path) -> Path:
     """NDCG@20 of each method with its interval over users, a panel for each data set."""
     import matplotlib
 
@@ -68,3 +68,4 @@ def draw(record: dict[str, Any], path: str | Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+    return path
