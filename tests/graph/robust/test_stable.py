@@ -185,3 +185,14 @@ def test_what_cannot_be_fitted_is_refused(graph) -> None:
     for wrong in ({"jaccard": 1.5}, {"recover": -0.1}, {"cosine": 2.0}, {"k": -1}, {"beta": -1.0}):
         with pytest.raises(ArgumentError, match="expected jaccard"):
             StableConfig(**wrong)
+
+
+def test_sparse_features_and_their_transpose_are_the_features():
+    generator = torch.Generator().manual_seed(0)
+    few = torch.randn(20, 13, generator=generator)
+    few = few * (torch.rand(20, 13, generator=generator) < 0.1)
+    for x in (few, few + 1):
+        seen, turned = sparse_features(x)
+        assert (seen.layout == torch.sparse_csr) == (x is few)
+        assert torch.equal(seen.to_dense(), x)
+        assert torch.equal(turned.to_dense(), x.T)
