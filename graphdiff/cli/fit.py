@@ -25,7 +25,8 @@ from graphdiff.cli.common import (
 
 if TYPE_CHECKING:
     from graphdiff.data.nodes import NodeData, Split
-    from graphdiff.graph.sheaf.fitting import Comparison, Plan
+    from graphdiff.graph.sheaf.comparison import Comparison
+    from graphdiff.graph.sheaf.plan import Plan
 
 __all__ = ["app"]
 
@@ -113,7 +114,7 @@ def _plan(data: str, settings: list[str]) -> Plan:
 
     from graphdiff.config import apply_overrides, validate
     from graphdiff.data.node_sets import node_set_names
-    from graphdiff.graph.sheaf.fitting import Plan
+    from graphdiff.graph.sheaf.plan import Plan
     from graphdiff.graph.sheaf.presets import preset
 
     plan = Plan()

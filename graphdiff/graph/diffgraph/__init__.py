@@ -18,6 +18,7 @@ Recommendation:
 
 Classes of nodes:
 
-* :mod:`~graphdiff.graph.diffgraph.metapath`: meta-paths that are never multiplied out;
+* :mod:`~graphdiff.graph.diffgraph.metapath`: meta-paths that are never multiplied out, of
+  :mod:`~graphdiff.graph.diffgraph.steps`;
 * :mod:`~graphdiff.graph.diffgraph.nodes`: the classifier, and the modules ``node_...`` below it.
 """

@@ -35,7 +35,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -44,30 +43,13 @@ import torch
 from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
-from graphdiff.data.hetero import HeteroGraph, RelationKey
+from graphdiff.data.hetero import HeteroGraph
+from graphdiff.graph.diffgraph.steps import Step, check, palindrome, parse_path
 from graphdiff.graph.sparse import Pattern
 
-__all__ = ["MetaPath", "Norm", "Step", "default_paths", "materialise", "parse_path"]
+__all__ = ["MetaPath", "Norm", "materialise"]
 
 Norm = Literal["walk", "row", "symmetric", "count"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of a meta-path: a relation, walked from source to target or back."""
-
-    key: RelationKey
-    back: bool = False
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """Types where the step starts and ends."""
-        return (self.key[2], self.key[0]) if self.back else (self.key[0], self.key[2])
-
-    def matrix(self, graph: HeteroGraph) -> sp.csr_array:
-        """Counts of edges along the step."""
-        found = graph.relations[self.key]
-        return sp.csr_array(found.T) if self.back else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +82,8 @@ class MetaPath:
 
         Args:
             graph: Has the relations.
-            path: Steps, or text for :func:`parse_path`.
+            path: Steps, or text for
+                :func:`~graphdiff.graph.diffgraph.steps.parse_path`.
             norm: The normalisation.
             dtype: Of the values.
 
@@ -111,9 +94,9 @@ class MetaPath:
         if norm not in get_args(Norm):
             raise ArgumentError(f"norm is {norm!r}, expected one of {', '.join(get_args(Norm))}")
         steps = parse_path(graph, path) if isinstance(path, str) else tuple(path)
-        _check(graph, steps)
+        check(graph, steps)
         name = "-".join([steps[0].ends[0], *(step.ends[1] for step in steps)])
-        if norm == "symmetric" and not _palindrome(steps):
+        if norm == "symmetric" and not palindrome(steps):
             raise ArgumentError(
                 f"{name} does not read the same backwards, so its matrix is not symmetric; use "
                 "norm='walk' or 'row'"
@@ -203,61 +186,6 @@ class MetaPath:
         )
 
 
-def parse_path(graph: HeteroGraph, text: str) -> tuple[Step, ...]:
-    """Steps of a path in words: types joined by ``-``, as in ``author-paper-author``.
-
-    Where several relations join two types, the one meant stands in brackets between them:
-    ``paper-[cites]-paper``; a relation of a type with itself has edges both ways.
-
-    Raises:
-        ArgumentError: A type or relation does not exist, or several relations would do.
-    """
-    words, steps, named = text.split("-"), list[Step](), None
-    if len(words) < 2 or words[0] not in graph.sizes:
-        raise ArgumentError(
-            f"meta-path {text!r}: expected types joined by '-', of {', '.join(graph.sizes)}"
-        )
-    at = words[0]
-    for word in words[1:]:
-        if word.startswith("[") and word.endswith("]") and named is None:
-            named = word[1:-1]
-            continue
-        steps.append(_step(graph, text, at, word, named))
-        at, named = word, None
-    if named is not None:
-        raise ArgumentError(f"meta-path {text!r} ends in a relation; end it with a type")
-    return tuple(steps)
-
-
-def default_paths(graph: HeteroGraph) -> tuple[tuple[Step, ...], ...]:
-    """Every path from the target type and back the same way, of one relation out or of two.
-
-    Relations of a type with itself are left out of the longer ones. Of the HeCo sets these are the
-    published paths: author-paper-author, author-paper-conference-paper-author and
-    author-paper-term-paper-author for DBLP, and those of two relations for AMiner and ACM.
-
-    Raises:
-        ArgumentError: No relation with edges touches the target type.
-    """
-    there = [key for key, matrix in graph.relations.items() if matrix.nnz]
-    one = [(Step(key),) for key in there if key[0] == key[2] == graph.target]
-    out = [s for key in there if key[0] != key[2] for s in (Step(key), Step(key, True))]
-    first = [step for step in out if step.ends[0] == graph.target]
-    found = [*one, *((step, replace(step, back=not step.back)) for step in first)]
-    for step in first:
-        for on in out:
-            if on.ends[0] == step.ends[1] and on.key != step.key:
-                half = (step, on)
-                found.append((*half, *(replace(s, back=not s.back) for s in reversed(half))))
-    if not found:
-        raise ArgumentError(
-            f"no relation with edges touches {graph.target!r}; without one there is nothing to "
-            "propagate: use features alone"
-        )
-    # A longer path whose shorter half already returns to the target adds nothing new.
-    return tuple(p for p in found if graph.target not in [s.ends[1] for s in p[:-1]] or len(p) == 2)
-
-
 def materialise(path: MetaPath, *, binary: bool = False, limit: int = 50_000_000) -> sp.csr_array:
     """The product as one sparse matrix, for comparison: what :class:`MetaPath` avoids.
 
@@ -309,46 +237,3 @@ def _inverse(degree: Tensor) -> Tensor:
 
 def _scale(factor: Tensor, x: Tensor) -> Tensor:
     return factor * x if x.dim() == 1 else factor[:, None] * x
-
-
-def _palindrome(steps: Sequence[Step]) -> bool:
-    """Whether the path is its own reverse; a relation of a type with itself is its own reverse."""
-    turned = [replace(s, back=not s.back) for s in reversed(steps)]
-    return all(
-        a.key == b.key and (a.back == b.back or a.key[0] == a.key[2])
-        for a, b in zip(steps, turned, strict=True)
-    )
-
-
-def _check(graph: HeteroGraph, steps: Sequence[Step]) -> None:
-    if not steps:
-        raise ArgumentError("a meta-path needs one step or more; found none")
-    for step in steps:
-        if step.key not in graph.relations:
-            raise ArgumentError(f"this graph has no relation {step.key}; it has {_listed(graph)}")
-    for a, b in pairwise(steps):
-        if a.ends[1] != b.ends[0]:
-            raise ArgumentError(f"a step ends at {a.ends[1]!r}, the next starts at {b.ends[0]!r}")
-
-
-def _step(graph: HeteroGraph, text: str, a: str, b: str, named: str | None) -> Step:
-    both = [Step(key, back) for key in graph.relations for back in (False, True)]
-    fits = [s for s in both if s.ends == (a, b) and named in (None, s.key[1])]
-    if a == b:
-        fits = [s for s in fits if not s.back]
-    if len(fits) == 1:
-        return fits[0]
-    if not fits:
-        raise ArgumentError(
-            f"meta-path {text!r}: no relation{f' {named!r}' if named else ''} joins {a!r} and "
-            f"{b!r}; there are {_listed(graph)}"
-        )
-    names = ", ".join(s.key[1] for s in fits)
-    raise ArgumentError(
-        f"meta-path {text!r}: {a!r} and {b!r} are joined by {names}; say which, as in "
-        f"{a}-[{fits[0].key[1]}]-{b}"
-    )
-
-
-def _listed(graph: HeteroGraph) -> str:
-    return ", ".join("-".join(key) for key in graph.relations)

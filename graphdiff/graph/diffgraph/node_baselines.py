@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.hetero import HeteroGraph, Split
-from graphdiff.graph.diffgraph.metapath import MetaPath, Norm, default_paths
+from graphdiff.graph.diffgraph.metapath import MetaPath, Norm
 from graphdiff.graph.diffgraph.node_inputs import diffuse, landmarks, unit_rows, walk
+from graphdiff.graph.diffgraph.steps import default_paths
 from graphdiff.graph.evaluate.baselines import MLP
 
 __all__ = ["BASELINES", "Fitted", "baseline", "fit_linear", "validation_score"]

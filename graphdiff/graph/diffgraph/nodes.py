@@ -31,9 +31,10 @@ from torch import Tensor, nn
 from graphdiff.core.errors import ArgumentError, CheckpointError
 from graphdiff.data.hetero import HeteroGraph, Split
 from graphdiff.graph.diffgraph.denoiser import DenoiserConfig
-from graphdiff.graph.diffgraph.metapath import MetaPath, Norm, default_paths
+from graphdiff.graph.diffgraph.metapath import MetaPath, Norm
 from graphdiff.graph.diffgraph.node_fit import fit_diffusion, fit_published, log_probs, rebuild
 from graphdiff.graph.diffgraph.node_model import Head, Inputs
+from graphdiff.graph.diffgraph.steps import default_paths
 
 __all__ = ["HeteroClassifier", "NodeConfig"]
 
@@ -48,7 +49,7 @@ class NodeConfig:
     Attributes:
         mode: See the module docstring.
         paths: Meta-paths in words, as in ``author-paper-author``, the target of ``published``
-            first; by default those of :func:`~graphdiff.graph.diffgraph.metapath.default_paths`.
+            first; by default those of :func:`~graphdiff.graph.diffgraph.steps.default_paths`.
         norm: Normalisation of the meta-paths.
         inputs: What views are made of, tried in order.
         heads: What the head sees, tried in order.

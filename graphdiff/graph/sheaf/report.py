@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from graphdiff.data.nodes import UNKNOWN, NodeData
 from graphdiff.graph.sheaf.classifier import SheafClassifier
-from graphdiff.graph.sheaf.fitting import SHEAF, Comparison
+from graphdiff.graph.sheaf.comparison import SHEAF, Comparison
 
 __all__ = ["draw_report", "facts", "markdown", "principal", "table_rows"]
 

@@ -12,13 +12,8 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data import sources
 from graphdiff.data.heco import load_heco
 from graphdiff.data.hetero import HeteroGraph, hetero_graph
-from graphdiff.graph.diffgraph.metapath import (
-    MetaPath,
-    Step,
-    default_paths,
-    materialise,
-    parse_path,
-)
+from graphdiff.graph.diffgraph.metapath import MetaPath, materialise
+from graphdiff.graph.diffgraph.steps import Step, default_paths, parse_path
 
 LONG = "author-paper-venue-paper-author"
 NORMS = ("walk", "row", "symmetric", "count")

@@ -15,7 +15,9 @@ from graphdiff.data.nodes import NodeData, Split, random_splits
 from graphdiff.graph.evaluate.training import FitConfig
 from graphdiff.graph.sheaf import SheafConfig
 from graphdiff.graph.sheaf.classifier import SheafClassifier
-from graphdiff.graph.sheaf.fitting import IDENTITY, SHEAF, SPACE, Plan, compare, draw_plan
+from graphdiff.graph.sheaf.comparison import SHEAF
+from graphdiff.graph.sheaf.fitting import IDENTITY, compare
+from graphdiff.graph.sheaf.plan import SPACE, Plan, draw_plan
 from graphdiff.graph.sheaf.scaling import choose_scaling
 
 SMALL = SheafConfig(stalk=2, hidden=8)
