@@ -179,8 +179,8 @@ def _explain(error: Any, config: Any, where: str) -> str:
         # Union branches appear in the location by name; only keys of the input are a path.
         keys, node = [], config
         for part in problem["loc"]:
-            inside = part in node if isinstance(node, dict) else isinstance(node, list)
-            if inside:
+            places = range(len(node)) if isinstance(node, list) else node
+            if isinstance(node, dict | list) and part in places:
                 keys.append(str(part))
                 node = node[part]
         last = problem["loc"][-1] if problem["loc"] else ""

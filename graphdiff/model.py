@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from graphdiff import __version__
-from graphdiff.core.errors import ArgumentError, CheckpointError
+from graphdiff.core.checks import moving_to
+from graphdiff.core.errors import CheckpointError
 from graphdiff.core.state import bucket_by_size
 from graphdiff.request import check_request, pick
 from graphdiff.shipped import citation, find, models
@@ -142,10 +143,8 @@ class Model:
         Raises:
             ArgumentError: This machine has no such device.
         """
-        try:
+        with moving_to(device):
             self.denoiser.to(device)
-        except (RuntimeError, AssertionError) as error:  # torch raises either, by device type
-            raise ArgumentError(f"cannot move to device {str(device)!r}: {error}") from error
         return self
 
     def citation(self) -> str:

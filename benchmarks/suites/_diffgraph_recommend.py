@@ -26,8 +26,11 @@ Json = dict[str, Any]
 
 SEEDS, ABLATED, PUBLISHED_SEEDS, EPOCHS, EVERY = 5, 3, 3, 90, 3
 WIDTH = 1024
-EXTRA = ("no-loss", "sum", "union")
+VARIANTS = ("no-loss", "sum", "union")
 """Parts of the published method, which show what its diffusion adds."""
+ABLATIONS = ("diffusion, untrained", "one step, no noise", "diffusion, perceptron alone")
+EXTRA = (*VARIANTS, *ABLATIONS, "epoch by validation")
+"""What no claim rests on."""
 RIDGES = {"retail-rocket": (50.0, 100.0, 200.0, 400.0), "tmall": (200.0, 500.0)}
 BASELINE = {"retail-rocket": "walk, 3 steps", "tmall": "item-kNN"}
 REPORTED = {"retail-rocket": (0.0620, 0.0367), "tmall": (0.0589, 0.0274)}
@@ -43,7 +46,7 @@ def rows(quick: bool, folder: Path) -> list[Json]:
         found += [*base, *_diffusion(name, folder, quick)]
         if name != "tmall":
             seeds = 1 if quick else PUBLISHED_SEEDS
-            for variant in ("full", *(EXTRA if extras() else ())):
+            for variant in ("full", *(VARIANTS if extras() else ())):
                 count = seeds if variant == "full" else 1
                 found += _published(name, variant, count, folder, quick)
     return [_with_tests(row, found) for row in found]
@@ -240,7 +243,7 @@ def _methods(name: str, config: Any, alone: Json, both: Json) -> Json:
         found["diffusion, perceptron alone"] = (
             replace(own, denoiser=loose, train_steps=steps), ABLATED,
         )  # fmt: skip
-    return found
+    return {k: v for k, v in found.items() if extras() or k not in ABLATIONS}
 
 
 def _drawn(name: str, data: Any, method: str, how: Any, seeds: int, space: Any, of: Any,
@@ -262,13 +265,13 @@ def _drawn(name: str, data: Any, method: str, how: Any, seeds: int, space: Any, 
 
 
 def _published(name: str, variant: str, seeds: int, folder: Path, quick: bool) -> list[Json]:
-    """The published method: the last epoch, one chosen on validation, the best on test."""
+    """The published method: the last epoch, the best on test, one chosen on validation."""
     data, every = data_of(name), 1 if quick else EVERY
     parts = [published_curve(name, variant, seed, folder, quick) for seed in range(seeds)]
     curves = [_ranks(data.test, part) for part in parts]
     best = [max(range(len(c)), key=lambda k, c=c: c[k][0].recall().mean()) for c in curves]
     choices = {"last epoch": [len(c) - 1 for c in curves], "best on test": best}
-    if variant == "full":
+    if variant == "full" and extras():
         held = published_curve(name, variant, None, folder, quick)["recall"]
         choices["epoch by validation"] = [int(np.argmax(held))] * seeds
     label = "DiffGraph" if variant == "full" else f"DiffGraph, {variant}"

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-LOSSES = ("accuracy", "roc_auc")
 AUC = ("minesweeper", "tolokers")
 DECAYS = (5e-4, 5e-3)  # of the MLP, the better one on validation
 

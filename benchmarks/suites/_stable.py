@@ -120,20 +120,20 @@ def stable_part(folder: Path, name: str, rate: float, seed: int, quick: bool) ->
     return {**found, "seconds": time.process_time() - began}
 
 
-def untold_part(name: str, rate: float, quick: bool) -> dict[str, Any]:
-    """The defence that knows nothing of the attack: settings chosen on validation, one encoder."""
+def untold_part(name: str, rate: float, seed: int, quick: bool) -> dict[str, Any]:
+    """The defence that knows nothing of the attack: one encoder, settings chosen on validation."""
     from graphdiff.data.poisoned import load_poisoned
     from graphdiff.graph.robust.config import StableConfig
     from graphdiff.graph.robust.refine import refine
     from graphdiff.graph.robust.stable import choose, classify
 
     began = time.process_time()
-    data = load_poisoned(name, rate)
-    made = choose(data, base=quickly(StableConfig(symmetric=True), quick), runs=2 if quick else 4)
+    data, base = load_poisoned(name, rate), quickly(StableConfig(symmetric=True), quick)
+    made = choose(data, base=base, seed=seed, runs=2 if quick else 4)
     config, held = made.config, made.embedded
     pairs = refine(held.edges, held.embedding, cosine=config.cosine, k=config.k, symmetric=True)
-    runs = 2 if quick else RUNS[0]
-    fitted = classify(data, data.splits[0], held, pairs, config, runs=runs)
+    runs = 2 if quick else RUNS[seed]
+    fitted = classify(data, data.splits[0], held, pairs, config, runs=runs, seed=seed)
     chosen = {"jaccard": config.jaccard, "k": config.k, "alpha": config.alpha}
     found = {**_noted(fitted, data), "chosen": chosen, "tried": made.tried}
     return {**found, "seconds": time.process_time() - began}

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _kept import kept, work_folder
+from _kept import extras, kept, work_folder
 from _semba import FRESH, METHODS, Lab, link_row, weight_row
 
 TITLE = "Signed events in time (SEMBA): signs, links and weights, predicted before they are known"
@@ -35,6 +35,9 @@ TASKS = {
     "signlink": ("EdgeBank", "boosted trees", "semba + history"),
     "weight": ("constant", "logistic", "boosted trees", "semba + history"),
 }
+LATE = ("trees, 1,000 late", "semba + history, 1,000 late")
+EXTRA = (*LATE, *TASKS)
+"""What no claim rests on."""
 PUBLISHED = {
     "history trees, audit, OTC": 0.8235, "SEMBA, audit, OTC": 0.7505, "TGN, audit, OTC": 0.7257,
     "SEMBA, paper, OTC": 0.79, "TGN, paper, OTC": 0.82,
@@ -44,21 +47,23 @@ PUBLISHED = {
 def run(quick: bool, out: Path) -> dict[str, Any]:
     """All rows; those that are in the work folder already are not measured again."""
     folder = out if quick else work_folder("semba")
+    left_out = [] if extras() else list(EXTRA)
     signs, tasks = [], []
     for name in ("two-camps",) if quick else SETS:
         lab = _lab(name, quick)
-        for method in METHODS:
+        for method in (m for m in METHODS if m not in left_out):
             seeds = 1 if method in SEEDLESS else 2 if quick else SEEDS
             make = lambda m=method, s=seeds, d=lab: _rows(folder, d, METHODS[m], m, s)  # noqa: E731
             signs.append(kept(folder, f"{name}-{_file(method)}", make))
         for task, methods in TASKS.items():
-            for method in methods:
+            for method in methods if task not in left_out else ():
                 make = lambda t=task, m=method, d=lab: _task(folder, d, t, m, quick)  # noqa: E731
                 tasks.append(kept(folder, f"{name}-{task}-{_file(method)}", make))
     return {
         "table": [_short(row) for row in signs],
         "signs": signs,
         "tasks": tasks,
+        "left_out": left_out,
         "checks": _checks(signs, quick),
         "published": PUBLISHED,
     }
@@ -160,9 +165,11 @@ def _checks(signs: list[dict[str, Any]], quick: bool) -> list[dict[str, Any]]:
              ">= 0", 0, 1),
             (f"{name}: AUC, semba + history less trees", rest["auc"] - by["boosted trees"]["auc"],
              ">= 0", 0, 1),
-            (f"{name}: AUC 1,000 late, semba + history", by["semba + history, 1,000 late"]["auc"],
-             ">= 0.80", 0.8, 1),
         ]  # fmt: skip
+        if late := by.get(LATE[-1]):
+            checks.append(
+                (f"{name}: AUC 1,000 late, semba + history", late["auc"], ">= 0.80", 0.8, 1)
+            )
     return [
         {"name": what, "value": value, "wanted": wanted,
          "passed": quick or bool(low <= value <= high)}

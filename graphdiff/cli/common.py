@@ -189,12 +189,20 @@ def confirm_out(out: Path, *, force: bool, holds: str) -> None:
 
 
 def pick_device(name: str) -> str:
-    """``auto`` is CUDA where there is some, else the CPU."""
-    if name != "auto":
-        return name
+    """``auto`` is CUDA where there is some, else the CPU; another is tried on a single number.
+
+    Raises:
+        ArgumentError: This machine has no such device.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    from graphdiff.core.checks import moving_to
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    with moving_to(name):
+        torch.zeros(1, device=name).item()
+    return name
 
 
 def set_threads(threads: int | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads, note, pairs
+from graphdiff.cli.common import Json, Threads, note, pairs, pick_device
 from graphdiff.cli.train import Fresh, Resume, prepare, run_to_the_end
 
 __all__ = ["finetune"]
@@ -55,6 +55,7 @@ def finetune(
     from graphdiff.model import load
     from graphdiff.train import TrainConfig, Trainer
 
+    place = None if device == "auto" else pick_device(device)
     base = {"tune": {"method": method}, "train": dict(DEFAULTS)}
     changes = [*(settings or ()), *([f"train.threads={threads}"] if threads else ())]
     table = apply_overrides(base, changes)
@@ -70,7 +71,6 @@ def finetune(
     bounds = [loaded.constraint(spec, workers) for spec in constraint or ()]
     task, data = tuning(loaded, terms, tune, how, bounds, cond=pairs(cond, "--cond"))
     prepare(out, resume=resume, fresh=fresh)
-    place = None if device == "auto" else device
     trainer = Trainer(task, how, out, data, device=place)
     if trainer.engine.main and not as_json:
         note(f"{trainer.trained:,} parameters are trained, {trainer.frozen:,} stay as they are")

@@ -78,9 +78,11 @@ def sheaf(
     from graphdiff.train.stop import StopRequest
 
     set_threads(threads)
+    out, place = out.resolve(), pick_device(device)
     plan = _plan(data, settings or [])
     graph, chosen = _read(data, split, splits, seed)
     _free(out, force)
+    here = out.samefile(".")
     if not as_json:
         _tell(graph, chosen)
     findings = [f.to_dict() for f in report(graph, chosen)]
@@ -92,13 +94,15 @@ def sheaf(
             note("fitting; Ctrl-C stops it and keeps the best weights so far")
         found = compare(
             graph, chosen, plan, seed=seed, tune=tune, baselines=baselines,
-            device=pick_device(device), progress=update, stop=lambda: asked.number is not None,
+            device=place, progress=update, stop=lambda: asked.number is not None,
         )  # fmt: skip
     summary = _keep(graph, found, findings, out)
     if as_json:
         emit(summary)
     else:
         _show(found, out)
+    if here:
+        note(f"{out} was made anew; enter it again (cd .) to see what it holds")
     if asked.number is not None:
         note(f"stopped: the best weights so far are kept in {out}")
         raise typer.Exit(128 + asked.number)
@@ -189,16 +193,21 @@ def _tell(graph: NodeData, splits: tuple[Split, ...]) -> None:
 def _keep(
     graph: NodeData, found: Comparison, findings: list[dict[str, Any]], out: Path
 ) -> dict[str, Any]:
-    """Write model and report; return what ``--json`` prints."""
+    """Write model and report; return what ``--json`` prints.
+
+    The model comes first: nothing that is made of the scores can lose it.
+    """
     from graphdiff.graph.sheaf.report import draw_report, facts, markdown
+    from graphdiff.train.checkpoint import update_metrics
 
     assert found.classifier is not None
-    rows = found.rows()
-    keep = ("n", "val", "test", "low", "high", "difference", "p")
-    across = {row["method"]: {k: row[k] for k in keep if row[k] is not None} for row in rows}
-    metrics = {"over_splits": {"score": found.score, **across}}
     note_ = "Weights of the split with the best validation score, chosen on validation."
-    found.classifier.save(out, overwrite=True, metrics=metrics, notes=note_)
+    found.classifier.save(out, overwrite=True, notes=note_)
+    keep = ("n", "val", "test", "low", "high", "difference", "p")
+    across = {
+        row["method"]: {k: row[k] for k in keep if row[k] is not None} for row in found.rows()
+    }
+    update_metrics(out, {"over_splits": {"score": found.score, **across}})
     about = facts(graph, found, findings)
     write_json(out / "report.json", about)
     text = markdown(graph, found, findings, " ".join(["graphdiff", *sys.argv[1:]]))
@@ -209,7 +218,7 @@ def _keep(
 
 
 def _show(found: Comparison, out: Path) -> None:
-    from graphdiff.graph.sheaf.report import HEADER, over, table_rows
+    from graphdiff.graph.sheaf.report import HEADER, table_rows
 
-    table(table_rows(found), HEADER, f"{found.score}, %; intervals over {over(found)}")
+    table(table_rows(found), HEADER, f"{found.score}, %; intervals over {found.over}")
     print(f"model of split {found.split} and report: {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,11 +36,12 @@ def predict(
     from graphdiff.graph.sheaf.classifier import SheafClassifier
 
     set_threads(threads)
+    place = pick_device(device)
     if out.is_dir():
         raise DataError(f"{out} is a folder; --out is the .csv file to write")
     if out.exists() and not force:
         raise DataError(f"{out} exists already; choose another --out, or replace it with --force")
-    classifier = SheafClassifier.load(model).to(pick_device(device))
+    classifier = SheafClassifier.load(model).to(place)
     graph = load_nodes(data)
     found = classifier.predict(graph)
     _write(found, out)
@@ -49,8 +51,12 @@ def predict(
         return
     counts = ", ".join(f"{name} {k}" for name, k in about["counts"].items())
     print(f"{graph.n} nodes in {out}: {counts}")
+    said = "; ".join(about.get("notes", ()))
     if "accuracy" in about:
-        print(f"accuracy on the {about['labelled']} nodes with labels: {about['accuracy']:.3f}")
+        share = f"{about['accuracy']:.3f}"
+        print(f"accuracy on the {about['labelled']} nodes with labels: {share} ({said})")
+    elif said:
+        print(said)
 
 
 def _write(found: Prediction, out: Path) -> None:
@@ -72,7 +78,8 @@ def _write(found: Prediction, out: Path) -> None:
                 writer.writerow([name, label, *(f"{p:.6f}" for p in shares)])
         temporary.replace(out)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file, there is none to remove
+            temporary.unlink(missing_ok=True)
         raise DataError(f"cannot write {out}: {error.strerror}; choose another --out") from error
 
 
@@ -81,8 +88,8 @@ def _summary(
 ) -> dict[str, Any]:
     """What ``--json`` prints.
 
-    An accuracy is given on another graph only: on its own the model has seen most labels, and its
-    card says what the test nodes gave.
+    An accuracy is given where labels are known, but not on the data that the model was trained on
+    (same edges, features and labels), whose card says what the test nodes gave.
     """
     names = list(found.names)
     about: dict[str, Any] = {
@@ -92,7 +99,29 @@ def _summary(
         "counts": {name: found.labels.count(name) for name in names},
     }
     known = [k for k, c in enumerate(graph.labels.tolist()) if c >= 0]
-    if known and not classifier.knows(graph):
-        hits = sum(graph.classes[int(graph.labels[k])] == found.labels[k] for k in known)
-        about |= {"labelled": len(known), "accuracy": hits / len(known)}
+    if known and not classifier.trained_on(graph):
+        truth = [graph.classes[int(graph.labels[k])] for k in known]
+        about |= _accuracy(truth, [found.labels[k] for k in known], names)
     return about
+
+
+def _accuracy(truth: list[str], predicted: list[str], names: list[str]) -> dict[str, Any]:
+    """Accuracy by the names of classes, with what must be said of it."""
+    strange = sorted(set(truth) - set(names))
+    some = ", ".join(strange[:4]) + " …" * (len(strange) > 4)
+    if len(strange) == len(set(truth)):
+        return {
+            "labelled": len(truth),
+            "notes": [
+                f"no accuracy: the model knows none of the classes of this graph ({some}); its "
+                f"own are {', '.join(names[:4])}{' …' * (len(names) > 4)}"
+            ],
+        }
+    notes = ["if this graph shares nodes with the training graph, the model has seen their labels"]
+    if strange:
+        many = sum(name in strange for name in truth)
+        notes.append(
+            f"{many} nodes are of classes the model does not know, and count as wrong: {some}"
+        )
+    hits = sum(a == b for a, b in zip(truth, predicted, strict=True))
+    return {"labelled": len(truth), "accuracy": hits / len(truth), "notes": notes}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from graphdiff.cli.common import Json, Threads, emit, note, progress_bar
+from graphdiff.cli.common import Json, Threads, emit, note, pick_device, progress_bar
 
 if TYPE_CHECKING:
     from graphdiff.train import Outcome, Progress, Trainer
@@ -45,12 +45,12 @@ def train(
     from graphdiff.task import task_class
     from graphdiff.train import TrainConfig, Trainer
 
+    place = None if device == "auto" else pick_device(device)
     changes = [*(settings or ()), *([f"train.threads={threads}"] if threads else ())]
     task_config, train_config = split_config(resolve_config(find_config(config), changes))
     task = task_class(str(task_config["kind"])).from_config(task_config)
     how = TrainConfig.from_config(train_config)
     prepare(out, resume=resume, fresh=fresh)
-    place = None if device == "auto" else device
     trainer = Trainer(task, how, out, root=data, device=place, init=init)
     run_to_the_end(trainer, as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""Checks of what a sampler is given: templates, answers of denoisers, finished samples.
+"""Checks of what a sampler is given: templates, answers of denoisers, finished samples, devices.
 
 They run before the first step, at the first evaluation and after the last step. None of them runs
 in between, because looking at a value would make the host wait for the device.
@@ -6,7 +6,8 @@ in between, because looking at a value would make the host wait for the device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,7 +16,22 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.core.process import Process, Product
 from graphdiff.core.state import State
 
-__all__ = ["check_answer", "check_finite", "check_template", "classes_of"]
+__all__ = ["check_answer", "check_finite", "check_template", "classes_of", "moving_to"]
+
+
+@contextmanager
+def moving_to(device: str | torch.device) -> Iterator[None]:
+    """While it is entered, what torch says of a device that is not there is an ArgumentError.
+
+    Raises:
+        ArgumentError: This machine has no such device, or it is full.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by device type
+        raise ArgumentError(
+            f"cannot move to device {str(device)!r}: {error}; take cpu, or a GPU of this machine"
+        ) from error
 
 
 def classes_of(part: Process) -> int | None:

@@ -37,7 +37,8 @@ def read_edges(
         items: The same of items.
 
     Raises:
-        DataError: A column is absent, a time is no number, there is no edge, or splits overlap.
+        DataError: A table is not UTF-8 or has a broken quotation, a column is absent, a time is no
+            number, there is no edge, or splits overlap.
     """
     rows = _table(Path(path), ("user", "item", "behaviour"))
     if not rows:
@@ -74,17 +75,27 @@ def _seconds(text: str, path: str | Path) -> int:
 def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(f"no file {path}; give a csv table with the columns {', '.join(columns)}")
-    text = read_bytes(path).decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text))
-    absent = [name for name in columns if name not in (reader.fieldnames or ())]
-    if absent:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(absent)}: found "
-            f"{', '.join(reader.fieldnames or ()) or 'none'}; the first line names them"
-        )
-    rows = list(reader)
-    for k, row in enumerate(rows):
-        empty = [name for name in columns if not row[name]]
-        if empty:
-            raise DataError(f"{path}, line {k + 2}: {', '.join(empty)} is empty; complete it")
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise DataError(
+                f"{path} lacks the columns {', '.join(absent)}: found "
+                f"{', '.join(reader.fieldnames or ()) or 'none'}; the first line names them"
+            )
+        for row in reader:
+            empty = [name for name in columns if not row[name]]
+            if empty:
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {', '.join(empty)} is empty; complete it"
+                )
+            rows.append(row)
+    except csv.Error as error:
+        line = reader.reader.line_num
+        raise DataError(f"{path}, line {line}: {error}; mend the quotation") from error
     return rows

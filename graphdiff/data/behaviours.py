@@ -128,29 +128,29 @@ class Behaviours:
     ) -> Behaviours:
         """From matrices in any sparse format: entries become ones, repeated ones are joined.
 
+        An entry is an edge if its value is not zero, whether zeros are stored or not.
+
         Args:
             relations: Sparse matrices by name; values are seconds if they are integers above 1.
             target: The relation that is predicted.
             test: Sparse matrix, or pairs ``[m, 2]``.
-            fields: Others of :class:`Behaviours`.
+            fields: Others of :class:`Behaviours`; ``valid`` as ``test``.
+
+        Raises:
+            DataError: A value is negative or NaN, ids are no whole numbers, or see the class.
         """
         edges, times = {}, {}
         for name, matrix in relations.items():
-            found = sparse.coo_matrix(matrix)
+            found = _entries(f"relation {name!r}", matrix)
             seconds = found.data.astype(np.int64) if found.data.dtype.kind in "iu" else None
             if seconds is not None and (not len(seconds) or seconds.max() <= 1):
                 seconds = None
             edges[name], known = ones(found.row, found.col, seconds, found.shape)
             if known is not None:
                 times[name] = known
-        if test is None:
-            pairs = _NONE
-        elif sparse.issparse(test):
-            c = sparse.coo_matrix(test)
-            pairs = np.stack([c.row, c.col], 1).astype(np.int64)
-        else:
-            pairs = np.asarray(test, np.int64).reshape(-1, 2)
-        return cls(edges, target, pairs, times=times, **fields)
+        if "valid" in fields:
+            fields["valid"] = _pairs("valid", fields["valid"])
+        return cls(edges, target, _pairs("test", test), times=times, **fields)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -241,6 +241,37 @@ class Behaviours:
             if known is not None:
                 times[name] = known
         return replace(self, edges=edges, times=times, valid=valid)
+
+
+def _entries(what: str, matrix: Any) -> sparse.coo_matrix:
+    """What is stored in a matrix and is not zero."""
+    found = sparse.coo_matrix(matrix)
+    if not (found.data >= 0).all():
+        raise DataError(
+            f"{what} has values that are negative or NaN; an entry is an edge, its value 1 or the "
+            "seconds of its time: correct them, or leave out what is no edge"
+        )
+    there = found.data != 0
+    return sparse.coo_matrix((found.data[there], (found.row[there], found.col[there])), found.shape)
+
+
+def _pairs(what: str, given: Any) -> Pairs:
+    """Users and items ``[m, 2]`` of a sparse matrix or of anything like an array."""
+    if given is None:
+        return _NONE
+    if sparse.issparse(given):
+        c = _entries(what, given)
+        return np.stack([c.row, c.col], 1).astype(np.int64)
+    found = np.asarray(given)
+    if not found.size:
+        return _NONE
+    whole = found.dtype.kind in "iuf" and bool(np.isfinite(found).all())
+    if not whole or (found != np.floor(found)).any():
+        raise DataError(
+            f"{what} holds {found.dtype} values that are no whole numbers; give the numbers of "
+            "users and items, [m, 2]"
+        )
+    return found.astype(np.int64)
 
 
 def _keys(pairs: Pairs, shape: tuple[int, int]) -> NDArray[np.int64]:

@@ -85,7 +85,8 @@ class HeteroGraph:
         notes: What was mended.
 
     Raises:
-        DataError: Splits overlap or name unlabelled nodes, or a class has no training node.
+        DataError: Splits overlap or name nodes that do not exist or have no label, or a class has
+            no training node.
     """
 
     target: str
@@ -108,12 +109,16 @@ class HeteroGraph:
         """Number of nodes of the target type."""
         return self.sizes[self.target]
 
-    def split(self, name: str | int | None = None) -> Split:
-        """A split by name; without one, the only one.
+    def split(self, name: str | int | Split | None = None) -> Split:
+        """A split by name; without one, the only one. One that is given is checked.
 
         Raises:
             ArgumentError: There is no such split, or several and none was named.
+            DataError: The split that is given is none of this graph, see :class:`HeteroGraph`.
         """
+        if isinstance(name, Split):
+            _check_split("given", name, self.labels, self.classes)
+            return name
         if name is None and len(self.splits) == 1:
             return next(iter(self.splits.values()))
         if str(name) not in self.splits:
@@ -166,7 +171,8 @@ def hetero_graph(
         relations: For ``(source type, name, target type)``, edges ``[m, 2]`` of ids (integers or
             strings), or a sparse matrix ``[n_source, n_target]`` of counts.
         labels: Classes of the target nodes ``[n]`` (numbers or names; -1, NaN or None where
-            unknown), or a mapping from id to class.
+            unknown; in a numpy array of text "-1" and "nan", as numpy writes them), or a mapping
+            from id to class.
         features: Of the target nodes, dense or sparse ``[n, f]``, in the order of the nodes.
         splits: By name, ``(train, val, test)`` or a mapping with these keys: ids, or masks ``[n]``.
         nodes: Ids of the nodes of a type, in order; needed where ids have gaps and features or a
@@ -177,8 +183,14 @@ def hetero_graph(
 
     Raises:
         DataError: See the module docstring.
-        ArgumentError: ``target`` is in no relation, or ``multi`` is unknown.
+        ArgumentError: ``target`` is in no relation, a relation is not named by three texts, or
+            ``multi`` is unknown.
     """
+    for key in relations:
+        if not (isinstance(key, tuple) and len(key) == 3 and all(isinstance(k, str) for k in key)):
+            raise ArgumentError(
+                f"relation {key!r}: expected three names, (source type, name, target type)"
+            )
     types = {kind for source, _, end in relations for kind in (source, end)}
     if target not in types:
         raise ArgumentError(
@@ -279,10 +291,20 @@ def _parts(name: str, given: Any) -> tuple[Any, Any, Any]:
 
 def _check_split(name: str, split: Split, labels: Index, classes: tuple[str, ...]) -> None:
     for part, nodes in split.items():
+        if not isinstance(nodes, np.ndarray) or nodes.dtype != np.int64 or nodes.ndim != 1:
+            raise DataError(
+                f"split {name!r}: {part} is no int64 array [k] of positions; make it one, from a "
+                "mask by np.flatnonzero"
+            )
         if not len(nodes):
             raise DataError(f"split {name!r}: {part} is empty; give it some labelled nodes")
         if len(np.unique(nodes)) < len(nodes):
             raise DataError(f"split {name!r}: {part} names nodes more than once; name each once")
+        if (out := nodes[(nodes < 0) | (nodes >= len(labels))]).size:
+            raise DataError(
+                f"split {name!r}: {part} names {len(out)} nodes that do not exist, {out[0]} for "
+                f"one; expected positions from 0 to {len(labels) - 1}"
+            )
         if (unknown := int((labels[nodes] < 0).sum())) > 0:
             raise DataError(
                 f"split {name!r}: {unknown} of the {len(nodes)} {part} nodes have no label; leave "

@@ -233,8 +233,11 @@ def class_numbers(labels: Any, place: Numbering) -> tuple[Index, tuple[str, ...]
                 f"labels of shape {np.shape(labels)}, expected one for each of the {len(place)} "
                 f"{place.kind!r} nodes"
             )
-        given = np.asarray(labels).tolist()
-    if any(isinstance(v, float) and v == v and v != round(v) for v in given):
+        text = isinstance(labels, np.ndarray) and labels.dtype.kind == "U"
+        # A list is read as it is: as an array of text what is unknown would be a class of its own.
+        given = [None if text and v in ("-1", "nan") else v for v in labels]
+    given = [v.item() if hasattr(v, "item") else v for v in given]
+    if any(isinstance(v, float) and v == v and not v.is_integer() for v in given):
         raise DataError("labels are fractional numbers; this predicts classes: number them")
     unknown = [v is None or v != v or v == -1 for v in given]
     values: list[Any] = [

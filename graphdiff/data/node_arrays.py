@@ -14,9 +14,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import DataError
+from graphdiff.data.node_labels import known_labels, text_of
 from graphdiff.data.node_splits import load_arrays
 
-__all__ = ["edge_array", "feature_array", "find_array", "label_array"]
+__all__ = ["edge_array", "feature_array", "find_array", "label_array", "whole"]
 
 SPARSE = {"format", "shape", "data"}
 
@@ -36,9 +37,16 @@ def edge_array(path: Path) -> list[tuple[int, str, str]]:
     if found.ndim != 2 or 2 not in found.shape:
         raise DataError(f"{path} has shape {list(found.shape)}, expected edges [m, 2] or [2, m]")
     rows = found if found.shape[1] == 2 else found.T
-    if rows.dtype.kind not in "iu" and not (rows == np.round(rows)).all():
+    if not whole(rows):
         raise DataError(f"{path} holds {rows.dtype}, expected whole numbers of nodes")
     return [(k, str(int(a)), str(int(b))) for k, (a, b) in enumerate(rows, 1)]
+
+
+def whole(values: NDArray[Any]) -> bool:
+    """Whether an array holds whole numbers, as integers or as floating numbers."""
+    if values.dtype.kind == "f":
+        return bool((np.isfinite(values) & (values == np.round(values))).all())
+    return values.dtype.kind in "iu"
 
 
 def feature_array(path: Path) -> NDArray[np.float32]:
@@ -60,8 +68,8 @@ def feature_array(path: Path) -> NDArray[np.float32]:
     return made
 
 
-def label_array(path: Path) -> dict[str, str | None]:
-    """Class of each node by its number; -1, empty text and nan are unknown.
+def label_array(path: Path) -> list[str | None]:
+    """Class of each node; -1, empty text, ``?`` and nan are unknown.
 
     Raises:
         DataError: It is no vector of whole numbers or text.
@@ -74,15 +82,12 @@ def label_array(path: Path) -> dict[str, str | None]:
             "or text for each node"
         )
     if flat.dtype.kind in "US":
-        return {str(k): str(c) or None for k, c in enumerate(flat.astype(str))}
-    known = np.isfinite(flat.astype(float))
-    if (flat[known] != np.round(flat[known])).any():
+        return known_labels(text_of(flat, str(path)))
+    known = ~np.isnan(flat) if flat.dtype.kind == "f" else np.ones(len(flat), bool)
+    if flat.dtype.kind == "f" and not whole(flat[known]):
         raise DataError(f"{path} holds fractions, expected whole numbers or text as classes")
     pairs = zip(flat, known, strict=True)
-    return {
-        str(k): str(int(c)) if there and int(c) != -1 else None
-        for k, (c, there) in enumerate(pairs)
-    }
+    return known_labels([str(int(c)) if there else "" for c, there in pairs])
 
 
 def _read(path: Path) -> NDArray[Any]:

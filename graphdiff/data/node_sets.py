@@ -106,11 +106,10 @@ def nodes_of_arrays(name: str, arrays: Mapping[str, NDArray[Any]]) -> NodeData:
             f"{', '.join(arrays) or 'none'}"
         )
     pairs = edges.T if edges.ndim == 2 and edges.shape[1] == 2 else edges
-    n = len(labels)
     parts = [_first(arrays, (f"{p}_masks", f"{p}_mask")) for p in ("train", "val", "test")]
     splits = []
     if all(p is not None for p in parts):
-        columns = [_by_split(p, n, name) for p in parts]  # type: ignore[arg-type]
+        columns = [_by_split(p, len(labels), name) for p in parts]  # type: ignore[arg-type]
         splits = [Split.of_masks(*masks) for masks in zip(*columns, strict=True)]
     return NodeData.of(name, pairs, features, labels, splits)
 

@@ -21,10 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from graphdiff.core.errors import ArgumentError, DataError
-from graphdiff.data.node_csv import split_rows
+from graphdiff.data.node_csv import find_table, read_table, split_rows
+from graphdiff.data.node_headers import split_header
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split, random_splits
 
-__all__ = ["COUNT", "masks_of_npz", "read_split", "splits_of_csv", "splits_of_npz"]
+__all__ = [
+    "COUNT", "masks_of_npz", "read_split", "splits_of_csv", "splits_of_folder", "splits_of_npz",
+]  # fmt: skip
 
 COUNT = 10
 PARTS = ("train", "val", "test")
@@ -52,8 +55,10 @@ def read_split(
     word = str(text)
     if word == "public":
         if not data.splits:
+            left = data.notes.get("splits_left_out")
+            why = f" that can be trained on (left out: {left})" if left else ""
             raise ArgumentError(
-                f"{data.name} comes without splits; add a splits.csv, or take --split random"
+                f"{data.name} comes without splits{why}; add a splits.csv, or take --split random"
             )
         return data.splits
     if word == "random" or word.startswith("random:"):
@@ -88,19 +93,27 @@ def _shares(word: str) -> tuple[float, float]:
     return numbers[0] / whole, numbers[1] / whole
 
 
-def splits_of_csv(path: Path, place: Mapping[str, int], labels: torch.Tensor) -> tuple[Split, ...]:
+def splits_of_csv(
+    path: Path,
+    place: Mapping[str, int],
+    labels: torch.Tensor,
+    notes: dict[str, Any] | None = None,
+) -> tuple[Split, ...]:
     """Splits of a csv file.
 
     Args:
         path: The file.
         place: Number of each id.
         labels: ``[n]``, -1 where unknown.
+        notes: Where it is written that a split without training nodes was left out; without it
+            such a split is refused.
 
     Raises:
         DataError: A node does not exist, has no label, or a part has another name.
     """
+    table = read_table(path, 2, "an id and its part in one or more splits")
     rows: list[tuple[int, list[int]]] = []
-    for table, line, name, cells in split_rows(path, frozenset(NAMES)):
+    for line, name, cells in split_rows(table, split_header(table, place, frozenset(NAMES))):
         if name not in place:
             raise table.error(line, f"node {name!r} is not in the graph; remove the line")
         for cell in cells:
@@ -121,14 +134,23 @@ def splits_of_csv(path: Path, place: Mapping[str, int], labels: torch.Tensor) ->
     return tuple(
         _checked(Split(*(nodes[column == k] for k in range(3))), f"{path}, split {i}")
         for i, column in enumerate(columns)
-        if _trains(column == 0, path, i)
+        if _trains(bool((column == 0).any()), path, i, notes)
     )
 
 
-def _trains(train: torch.Tensor, path: Path, k: int) -> bool:
-    if not bool(train.any()):
-        raise DataError(f"{path}: split {k} has no training nodes; write train for some")
-    return True
+def _trains(there: bool, where: str | Path, k: int, notes: dict[str, Any] | None) -> bool:
+    """Whether a split has training nodes.
+
+    Raises:
+        DataError: It has none, and there are no ``notes`` to say that it is left out.
+    """
+    if there:
+        return True
+    if notes is None:
+        raise DataError(f"{where}: split {k} has no training nodes; put some nodes into train")
+    before = f"{notes['splits_left_out']}; " if "splits_left_out" in notes else ""
+    notes["splits_left_out"] = f"{before}{Path(where).name}, split {k} (no training nodes)"
+    return False
 
 
 def _checked(split: Split, where: str) -> Split:
@@ -139,19 +161,58 @@ def _checked(split: Split, where: str) -> Split:
     return split
 
 
-def splits_of_npz(path: Path, labels: torch.Tensor) -> tuple[Split, ...]:
-    """Splits of an ``.npz`` file with masks.
+def splits_of_npz(
+    path: Path, labels: torch.Tensor, notes: dict[str, Any] | None = None
+) -> tuple[Split, ...]:
+    """Splits of an ``.npz`` file with masks; ``notes`` as in :func:`splits_of_csv`.
 
     Raises:
         DataError: A mask is absent, of another length, or takes nodes without labels.
     """
-    return masks_of_npz(load_arrays(path), labels, str(path))
+    return masks_of_npz(load_arrays(path), labels, str(path), notes)
+
+
+def splits_of_folder(
+    folder: Path, place: Mapping[str, int], labels: torch.Tensor, notes: dict[str, Any]
+) -> tuple[Split, ...]:
+    """Splits that lie beside a graph: ``splits.csv``, else ``*split*.npz``.
+
+    A graph without labels is only predicted on, so its splits are not read. What is left out is
+    written into ``notes``.
+
+    Args:
+        folder: Of the graph.
+        place: Number of each id.
+        labels: ``[n]``, -1 where unknown.
+        notes: Of the graph.
+
+    Raises:
+        DataError: As :func:`splits_of_csv` and :func:`splits_of_npz`.
+    """
+    table, files = find_table(folder, "splits"), split_files(folder)
+    if not (table or files):
+        return ()
+    if bool((labels == UNKNOWN).all()):
+        notes["splits_left_out"] = "all: no node has a label"
+        return ()
+    if table:
+        return splits_of_csv(table, place, labels, notes)
+    return tuple(split for path in files for split in splits_of_npz(path, labels, notes))
 
 
 def masks_of_npz(
-    arrays: Mapping[str, NDArray[Any]], labels: torch.Tensor, where: str
+    arrays: Mapping[str, NDArray[Any]],
+    labels: torch.Tensor,
+    where: str,
+    notes: dict[str, Any] | None = None,
 ) -> tuple[Split, ...]:
     """Splits of arrays ``train_mask(s)`` and so on, of shape ``[n]``, ``[k, n]`` or ``[n, k]``.
+
+    Args:
+        arrays: By name.
+        labels: ``[n]``, -1 where unknown.
+        where: The file, for messages.
+        notes: As in :func:`splits_of_csv`.
 
     Raises:
         DataError: Some are there and others not, or shapes or values are wrong.
@@ -170,6 +231,8 @@ def masks_of_npz(
         raise DataError(f"{where}: masks of several numbers of splits, {counts}; make them agree")
     splits = []
     for k, columns in enumerate(zip(*masks.values(), strict=True)):
+        if not _trains(bool(columns[0].any()), where, k, notes):
+            continue
         try:
             split = _checked(Split.of_masks(*columns), f"{where}, split {k}")
         except DataError as error:

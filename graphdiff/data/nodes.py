@@ -19,10 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError, DataError
+from graphdiff.data.node_labels import UNKNOWN, coded
 
-__all__ = ["NodeData", "Split", "random_splits", "simple_edges"]
+__all__ = ["UNKNOWN", "NodeData", "Split", "as_array", "random_splits", "simple_edges"]
 
-UNKNOWN = -1
+INDICATORS = 20_000
+
+
+def as_array(values: Any) -> NDArray[Any]:
+    """An array of anything that numpy takes, or of a tensor on any device."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +63,7 @@ class Split:
     @classmethod
     def of_masks(cls, train: Any, val: Any, test: Any) -> Split:
         """From three boolean vectors ``[n]``."""
-        masks = (torch.as_tensor(np.asarray(m)).bool() for m in (train, val, test))
+        masks = (torch.as_tensor(as_array(m)).bool() for m in (train, val, test))
         return cls(*(m.nonzero()[:, 0] for m in masks))
 
     def without(self, drop: Tensor) -> Split:
@@ -81,12 +87,15 @@ class NodeData:
         labels: Class of each node, int64 ``[n]``; -1 where it is not known.
         splits: Alternative splits of the nodes with labels; empty where there are none.
         classes: Names of the classes.
-        ids: Names of the nodes, as the files call them; empty where they are ``0 … n - 1``.
+        ids: Names of the nodes, as the files call them; empty where they have none but their row.
         notes: What was changed on the way in, and whatever else one must know.
+        indicators: Whether there were no features, and row k is the indicator of node k: the column
+            then means this node, not a property that nodes of other graphs have.
+        columns: Names of the features; empty where they have none.
 
     Raises:
-        DataError: Shapes do not fit, features are not finite, an edge leaves the graph, or a split
-            takes nodes that have no label.
+        DataError: There are no nodes, shapes do not fit, features are not finite, an edge leaves
+            the graph, or a split takes nodes that do not exist or have no label.
     """
 
     name: str
@@ -97,40 +106,81 @@ class NodeData:
     classes: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+    indicators: bool = False
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        n = len(self.features)
-        if self.features.dim() != 2 or self.labels.shape != (n,):
+        if self.features.dim() != 2 or self.labels.shape != self.features.shape[:1]:
             raise DataError(
                 f"{self.name}: expected features [n, f] and labels [n], found "
                 f"{list(self.features.shape)} and {list(self.labels.shape)}"
             )
+        if not self.n:
+            raise DataError(f"{self.name}: the graph has no nodes; give at least one")
+        self._check_names()
         if not bool(self.features.isfinite().all()):
             row = int((~self.features.isfinite()).any(1).nonzero()[0, 0])
             raise DataError(
                 f"{self.name}: the features of node {self.node_name(row)} are not finite; fill or "
                 "drop missing values first"
             )
-        if self.edges.numel() and (int(self.edges.min()) < 0 or int(self.edges.max()) >= n):
-            raise DataError(f"{self.name}: an edge names a node outside of 0 … {n - 1}")
-        top = int(self.labels.max()) if n else -1
-        if int(self.labels.min()) < UNKNOWN or (self.classes and top >= len(self.classes)):
+        if self.edges.numel() and (int(self.edges.min()) < 0 or int(self.edges.max()) >= self.n):
+            raise DataError(f"{self.name}: an edge names a node outside of 0 … {self.n - 1}")
+        # Without names there can be no more classes than nodes.
+        low, top, most = int(self.labels.min()), int(self.labels.max()), len(self.classes) or self.n
+        if low < UNKNOWN or top >= most:
+            hint = "" if self.classes else "; NodeData.of takes any whole numbers"
             raise DataError(
-                f"{self.name}: labels lie between {int(self.labels.min())} and {top}, expected "
-                f"-1 (unknown) to {len(self.classes) - 1}"
+                f"{self.name}: labels lie between {low} and {top}, expected -1 (unknown) to "
+                f"{most - 1}{hint}"
             )
         if not self.classes:
             object.__setattr__(self, "classes", tuple(str(c) for c in range(top + 1)))
         for split in self.splits:
-            for part in (split.train, split.val, split.test):
-                if len(part) and int(part[-1]) >= n:
-                    raise DataError(f"{self.name}: a split names node {int(part[-1])} of {n}")
-                bare = part[self.labels[part] == UNKNOWN]
-                if len(bare):
-                    raise DataError(
-                        f"{self.name}: a split takes node {self.node_name(int(bare[0]))}, which "
-                        f"has no label ({len(bare)} such nodes); take it out of the split"
-                    )
+            self.check_split(split)
+
+    def _check_names(self) -> None:
+        """Names of nodes and features fit them."""
+        wide = self.features.shape[1]
+        if self.ids and (len(self.ids) != self.n or len(set(self.ids)) != self.n):
+            raise DataError(
+                f"{self.name}: {self.n} nodes have {len(set(self.ids))} different ids of "
+                f"{len(self.ids)}; give each node one of its own, or none at all (ids=())"
+            )
+        if self.columns and len(self.columns) != wide:
+            raise DataError(
+                f"{self.name}: {wide} features have {len(self.columns)} names; name each, or none "
+                "(columns=())"
+            )
+        if self.indicators and wide != self.n:
+            raise DataError(
+                f"{self.name}: features of shape {[self.n, wide]} are not the indicators of "
+                f"{self.n} nodes; give indicators=False with features of your own"
+            )
+
+    def check_split(self, split: Split) -> None:
+        """Refuse a split that this graph could not have itself.
+
+        Args:
+            split: Nodes to train on, to select on and to test on.
+
+        Raises:
+            DataError: It takes a node that does not exist or has no label.
+        """
+        for word in ("train", "val", "test"):
+            part: Tensor = getattr(split, word)
+            outside = part[(part < 0) | (part >= self.n)]
+            if len(outside):
+                raise DataError(
+                    f"{self.name}: a split puts node {int(outside[0])} into {word}, the nodes are "
+                    f"0 to {self.n - 1}; give the split of this graph"
+                )
+            bare = part[self.labels.to(part.device)[part] == UNKNOWN]
+            if len(bare):
+                raise DataError(
+                    f"{self.name}: a split takes node {self.node_name(int(bare[0]))}, which "
+                    f"has no label ({len(bare)} such nodes); take it out of the split"
+                )
 
     @classmethod
     def of(
@@ -147,58 +197,53 @@ class NodeData:
         Args:
             name: Of the data set.
             edges: Integer ``[2, m]``.
-            features: ``[n, f]``; ``None`` gives every node its own indicator (and a note).
-            labels: ``[n]``, -1 where unknown.
+            features: ``[n, f]``; ``None`` gives every node its own indicator (and a note), which
+                20,000 nodes may have at most.
+            labels: ``[n]``, -1 where unknown. Without ``classes`` they may be any whole numbers or
+                text: those that occur become the names of the classes, 0 to C - 1.
             splits: Splits.
-            **more: ``classes``, ``ids``, ``notes``.
+            **more: ``classes``, ``ids``, ``notes``, ``columns``.
+
+        Raises:
+            DataError: There are more nodes than may have indicators, or as the class says.
         """
-        y = torch.as_tensor(np.asarray(labels)).long()
+        given = as_array(labels)
+        if "classes" not in more:
+            given, more["classes"] = coded(given, f"{name}: labels")
+        y = torch.as_tensor(given).long()
         notes = dict(more.pop("notes", {}))
         if features is None:
-            features = torch.eye(len(y))
+            features, more["indicators"] = _indicators(len(y), name), True
             notes["features"] = "none were given: each node has its own indicator"
-        x = torch.as_tensor(np.asarray(features), dtype=torch.float32)
+        x = torch.as_tensor(as_array(features), dtype=torch.float32)
         pairs, changed = simple_edges(edges, len(y), name)
         return cls(name, pairs, x, y, tuple(splits), notes={**notes, **changed}, **more)
 
     @classmethod
     def from_pyg(cls, data: Any, name: str = "") -> NodeData:
-        """From a ``torch_geometric.data.Data`` with ``x`` and ``y``; masks ``[n]`` or ``[n, k]``.
+        """From a ``torch_geometric.data.Data`` on any device.
+
+        Labels and splits are not needed to predict: without ``y`` every label is unknown, and masks
+        that nobody can train on (no label at all, no training node, one of the three missing) are
+        left out, as ``notes`` says.
+
+        Args:
+            data: With ``edge_index``, and ``x``, ``y`` and masks ``[n]`` or ``[n, k]`` where it has
+                them. A mask ``[n]`` beside others ``[n, k]`` (WikiCS) is that of all k splits.
+            name: Of the graph.
 
         Raises:
-            DataError: It has no labels, or masks of another shape.
+            DataError: There is no ``edge_index``, masks have other shapes, or as :meth:`of`.
         """
-        if getattr(data, "y", None) is None:
-            raise DataError("the PyG graph has no labels `y`; set -1 where a label is unknown")
-        masks = [getattr(data, f"{part}_mask", None) for part in ("train", "val", "test")]
-        splits = []
-        if all(m is not None for m in masks):
-            columns: list[Any] = [m[:, None] if m.dim() == 1 else m for m in masks if m is not None]
-            splits = [
-                Split.of_masks(*(m[:, k] for m in columns)) for k in range(columns[0].shape[1])
-            ]
-        x = getattr(data, "x", None)
-        return cls.of(
-            name or type(data).__name__,
-            data.edge_index.cpu().numpy(),
-            None if x is None else x.cpu().numpy(),
-            data.y.cpu().numpy().reshape(-1),
-            splits,
-        )
+        from graphdiff.data.node_pyg import nodes_of_pyg
+
+        return nodes_of_pyg(data, name)
 
     def to_pyg(self) -> Any:
         """A ``torch_geometric.data.Data``: both directions of each edge, masks ``[n, k]``."""
-        from torch_geometric.data import Data
+        from graphdiff.data.node_pyg import pyg_of_nodes
 
-        both = torch.cat([self.edges, self.edges.flip(0)], 1)
-        made = Data(x=self.features, y=self.labels, edge_index=both)
-        for part in ("train", "val", "test"):
-            if self.splits:
-                mask = torch.zeros(self.n, len(self.splits), dtype=torch.bool)
-                for k, split in enumerate(self.splits):
-                    mask[getattr(split, part), k] = True
-                setattr(made, f"{part}_mask", mask)
-        return made
+        return pyg_of_nodes(self)
 
     @property
     def n(self) -> int:
@@ -215,7 +260,7 @@ class NodeData:
     @property
     def isolated(self) -> Tensor:
         """Nodes without edges."""
-        seen = torch.zeros(self.n, dtype=torch.bool)
+        seen = torch.zeros(self.n, dtype=torch.bool, device=self.edges.device)
         seen[self.edges.flatten()] = True
         return (~seen).nonzero()[:, 0]
 
@@ -256,7 +301,7 @@ def simple_edges(edges: Any, n: int, name: str = "graph") -> tuple[Tensor, dict[
     Raises:
         DataError: The shape is wrong or a node does not exist.
     """
-    raw = torch.as_tensor(np.asarray(edges)).long()
+    raw = torch.as_tensor(as_array(edges)).long()
     if raw.numel() == 0:
         raw = raw.reshape(2, 0)
     if raw.dim() != 2 or raw.shape[0] != 2:
@@ -301,7 +346,7 @@ def random_splits(
         rng = np.random.default_rng((seed, k))
         parts: list[list[NDArray[np.int64]]] = [[], [], []]
         for c in range(int(labels.max()) + 1):
-            members = rng.permutation(np.flatnonzero(labels.numpy() == c))
+            members = rng.permutation(np.flatnonzero(labels.cpu().numpy() == c))
             a = max(round(shares[0] * len(members)), min(len(members), 1))
             b = a + round(shares[1] * len(members))
             for part, piece in zip(parts, np.split(members, [a, b]), strict=True):
@@ -314,5 +359,14 @@ def _hash(*tensors: Tensor) -> str:
     made = hashlib.sha256()
     for tensor in tensors:
         made.update(str((tensor.dtype, tuple(tensor.shape))).encode())
-        made.update(tensor.contiguous().numpy().tobytes())
+        made.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return made.hexdigest()
+
+
+def _indicators(n: int, name: str) -> Tensor:
+    if n > INDICATORS:
+        raise DataError(
+            f"{name}: {n} nodes and no features; an indicator for each of so many nodes is too "
+            f"large ({INDICATORS} at most), so give features (degrees, positions, words)"
+        )
+    return torch.eye(n)

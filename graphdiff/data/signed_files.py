@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +34,9 @@ def read_events(
 
     With a header, columns are found by name (``sign`` is taken where there is no ``weight``);
     without one, the first four are source, target, weight and time. Times are numbers, or dates as
-    ``2024-01-31T12:00:00`` (then in seconds, UTC where no zone is given).
+    ``2024-01-31T12:00:00`` (then in seconds, UTC where no zone is given). Columns are separated as
+    the first line says, by tab, semicolon, comma or blanks; lines that start with # or % are
+    comments. Nodes are numbers where all are written as whole numbers, else text as it is.
 
     Args:
         path: The file.
@@ -67,13 +69,7 @@ def parse_events(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error}); save it as csv in UTF-8") from error
-    head = text.split("\n", 1)[0]
-    mark = next((c for c in "\t;," if c in head), " ")
-    rows = [
-        (k, row)
-        for k, row in enumerate(csv.reader(io.StringIO(text), delimiter=mark), 1)
-        if row and not row[0].startswith(("#", "%"))
-    ]
+    rows = list(_rows(text, path))
     place = [0, 1, 2, 3]
     if rows and _is_header(rows[0][1]):
         place = _places(rows[0][1], columns, path)
@@ -81,13 +77,15 @@ def parse_events(
     names, numbers = list[tuple[str, str]](), list[tuple[float, float]]()
     for k, row in rows:
         try:
-            u, v, w, t = (row[c].strip() for c in place)
+            u, v, w, t = (row[c] for c in place)
             number, moment = float(w), _moment(t)
         except (IndexError, ValueError) as error:
             raise DataError(
                 f"{path}, line {k}: found {row}, expected source, target, a signed weight and a "
                 f"time ({error})"
             ) from error
+        if not (u and v):
+            raise DataError(f"{path}, line {k}: found {row}, a node without a name; give both")
         names.append((u, v))
         numbers.append((number, moment))
     if not numbers:
@@ -97,6 +95,34 @@ def parse_events(
     return SignedEvents.of(
         ends[:, 0], ends[:, 1], values[:, 0], values[:, 1], order=order, loops=loops, about=told
     )
+
+
+def _rows(text: str, path: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line but comments and empty ones.
+
+    Raises:
+        DataError: A quotation is broken or goes over several lines, or a cell is too long.
+    """
+    # Comments are emptied before the quotations are read, since a quote in one means nothing.
+    lines = [
+        "" if line.startswith(("#", "%")) else line.strip(" \r\n")
+        for line in io.StringIO(text, newline="")
+    ]
+    head = next((line for line in lines if line), "")
+    mark = next((c for c in "\t;," if c in head), " ")
+    reader = csv.reader(lines, delimiter=mark, strict=True, skipinitialspace=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DataError(f"{path}, line {line}: {error}; mend the quotation") from error
+        if row is None:
+            return
+        if reader.line_num > line:
+            raise DataError(f"{path}, line {line}: a quotation goes on in the next line; close it")
+        if row:
+            yield line, [cell.strip() for cell in row]
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -130,11 +156,16 @@ def _moment(text: str) -> float:
 
 
 def _names(values: list[tuple[str, str]]) -> NDArray[Any]:
-    """Names ``[m, 2]``, whole numbers where all of them are, else text."""
+    """Names ``[m, 2]``, whole numbers where all are written as such, else text.
+
+    ``01`` and ``1`` are two nodes, so that either makes all names text.
+    """
+    found = np.array(values)
     try:
-        return np.array(values).astype(np.int64)
+        whole = found.astype(np.int64)
     except (ValueError, OverflowError):
-        return np.array(values)
+        return found
+    return whole if (whole.astype(str) == found).all() else found
 
 
 def signed_names() -> tuple[str, ...]:

@@ -8,6 +8,8 @@ of norm ``signal``, plus standard normal noise (Deshpande et al., 2018, arXiv 18
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from graphdiff.core.errors import ArgumentError
@@ -65,4 +67,4 @@ def contextual_blocks(
     x = means[labels] + rng.standard_normal((n, features))
     made = NodeData.of("contextual blocks", np.stack([first, second]), x, labels)
     parts = random_splits(made.labels, splits, seed=seed)
-    return NodeData(made.name, made.edges, made.features, made.labels, parts, notes=made.notes)
+    return replace(made, splits=parts)

@@ -66,12 +66,12 @@ def save_model(
     Raises:
         CheckpointError: The folder exists, or it cannot be written (then nothing is changed).
     """
-    target = Path(directory)
+    target = Path(directory).resolve()  # "." has no name, and a link is not the folder
     if target.exists() and not overwrite:
         raise CheckpointError(
             f"{target} exists already; choose another folder, or pass overwrite=True to replace it"
         )
-    building = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    building = target.parent / f".{target.name}.tmp-{os.getpid()}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(building, ignore_errors=True)

@@ -97,6 +97,8 @@ def test_refuses_to_overwrite(run, graph_model, tmp_path):
         (("train", "gdss-qm9", "--out", "o", "--set", "train.lrr=1"), "lrr: unknown key"),
         (("train", "gdss-qm9", "--out", "o", "--resume"), "no checkpoint to go on from"),
         (("train", "gdss-qm9", "--out", "o", "--resume", "--fresh"), "exclude each other"),
+        (("train", "gdss-qm9", "--out", "o", "--device", "warp"), "cannot move to device 'warp'"),
+        (("finetune", "m", "--out", "o", "--reward", "r", "--device", "warp"), "device 'warp'"),
         (("card", "nothing"), "no model is called 'nothing'"),
         (("bench", "warp-speed"), "no benchmark is called 'warp-speed'"),
         (("convert", "gdss", "nothing.pt", "o"), "nothing.pt"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -68,7 +70,15 @@ def test_split_of_masks_and_without():
         ({"labels": [0, 1, -2]}, "labels lie between"),
         ({"labels": [0, 5, 1], "classes": ("a", "b")}, "labels lie between"),
         ({"splits": (Split(index(0), index(1), index(2)),), "labels": [0, 1, -1]}, "no label"),
-        ({"splits": (Split(index(0), index(1), index(7)),)}, "names node 7 of 3"),
+        ({"splits": (Split(index(0), index(1), index(7)),)}, "puts node 7 into test"),
+        ({"splits": (Split(index(-1, 0), index(1), index(2)),)}, "puts node -1 into train"),
+        ({"labels": [0, 0.5, 1]}, "labels: found fractions"),
+        ({"labels": [0, np.inf, 1]}, "labels: found fractions"),
+        ({"ids": ("a", "b", "a")}, "3 nodes have 2 different ids"),
+        ({"columns": ("w",)}, "2 features have 1 names"),
+        ({"indicators": True}, "are not the indicators of 3 nodes"),
+        ({"features": np.ones((0, 2)), "labels": [], "edges": [[], []]}, "the graph has no nodes"),
+        ({"features": None, "labels": np.zeros(20_001)}, "20001 nodes and no features; .* give fe"),
     ],
 )
 def test_nonsense_is_refused(change, words):
@@ -77,9 +87,59 @@ def test_nonsense_is_refused(change, words):
         NodeData.of("x", **given)
 
 
+def test_a_split_of_a_caller_is_checked_as_its_own():
+    data = NodeData.of("x", [[0], [1]], np.ones((3, 2)), [0, 1, -1])
+    data.check_split(Split(index(0), index(1), index()))
+    for split, words in (
+        (Split(index(0), index(1), index(2)), "takes node 2, which has no label"),
+        (Split(index(0), index(-2), index(1)), "puts node -2 into val"),
+        (Split(index(0), index(1), index(3)), "puts node 3 into test, the nodes are 0 to 2"),
+    ):
+        with pytest.raises(DataError, match=words):
+            data.check_split(split)
+        with pytest.raises(DataError, match=words):
+            replace(data, splits=(split,))
+
+
+def test_classes_are_the_labels_that_occur():
+    base = {"edges": [[0], [1]], "features": np.ones((4, 2))}
+    data = NodeData.of("x", **base, labels=[7, 2, -1, 10**9])
+    assert data.classes == ("2", "7", "1000000000")
+    assert data.labels.tolist() == [1, 0, -1, 2]
+    assert len(random_splits(data.labels, 1)[0].train) == 3
+    text = NodeData.of("x", **base, labels=["b", "", "10", "?"])
+    assert (text.classes, text.labels.tolist()) == (("10", "b"), [1, -1, 0, -1])
+    given = NodeData.of("x", **base, labels=[2, 0, 0, -1], classes=("a", "b", "c"))
+    assert (given.classes, given.labels.tolist()) == (("a", "b", "c"), [2, 0, 0, -1])
+    nan = NodeData.of("x", **base, labels=[1.0, np.nan, 0.0, 1.0])
+    assert (nan.classes, nan.labels.tolist()) == (("0", "1"), [1, -1, 0, 1])
+    with pytest.raises(DataError, match=r"between 0 and 1000000000.*NodeData\.of"):
+        NodeData("x", data.edges, data.features, torch.tensor([0, 1, 1, 10**9]))
+
+
+def test_a_fingerprint_of_tensors_elsewhere():
+    """Of a device, or with a gradient: numpy takes neither."""
+    data = NodeData.of("x", [[0], [1]], np.ones((3, 2)), [0, 1, 1])
+    learned = replace(data, features=data.features.clone().requires_grad_())
+    assert learned.fingerprint() == data.fingerprint()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_graph_on_a_gpu():
+    data = NodeData.of("x", [[0], [1]], np.ones((3, 2)), [0, 1, 1])
+    far = replace(
+        data, edges=data.edges.cuda(), features=data.features.cuda(), labels=data.labels.cuda()
+    )
+    assert far.fingerprint() == data.fingerprint()
+    assert far.isolated.tolist() == [2]
+
+
 def test_missing_features_are_indicators():
     data = NodeData.of("x", [[0], [1]], None, [0, 1, 1])
     assert torch.equal(data.features, torch.eye(3))
+    assert data.indicators
+    assert replace(data, splits=random_splits(data.labels, 1)).indicators
+    assert not NodeData.of("x", [[0], [1]], np.eye(3), [0, 1, 1]).indicators
     assert "indicator" in data.notes["features"]
     assert data.isolated.tolist() == [2]
 
@@ -103,13 +163,6 @@ def test_there_and_back_by_pyg():
     wanted, found = data.fingerprint(), again.fingerprint()
     assert found == wanted
     assert data.to_pyg().is_undirected()
-
-
-def test_pyg_without_labels_is_refused():
-    from torch_geometric.data import Data
-
-    with pytest.raises(DataError, match="no labels"):
-        NodeData.from_pyg(Data(x=torch.ones(2, 1), edge_index=index(0, 1)[:, None]))
 
 
 def test_the_fingerprint_sees_every_part():

@@ -38,6 +38,8 @@ def test_csv_by_hand(tmp_path):
     assert edges_of(data) == {("x9", "b"), ("b", "Ü 1")}
     assert data.notes == {"self_loops": 1, "merged": 1, "isolated": 1, "unlabelled": 2}
     assert data.splits == ()
+    assert data.columns == ("w1", "w2")
+    assert not data.indicators
 
 
 def test_headers_are_optional_and_marks_may_differ(tmp_path):
@@ -51,6 +53,7 @@ def test_headers_are_optional_and_marks_may_differ(tmp_path):
     (other / "labels.csv.gz").write_bytes(gzip.compress(bare["labels"].encode()))
     found = load_own_nodes(other)
     assert (found.ids, found.classes, found.notes) == (wanted.ids, wanted.classes, wanted.notes)
+    assert found.columns == ()
     assert found.fingerprint()["sha256"] == wanted.fingerprint()["sha256"]
 
 
@@ -67,6 +70,7 @@ def test_numbers_as_ids_with_gaps(tmp_path):
     assert data.labels.tolist() == [0, 1, -1]
     assert torch.equal(data.features, torch.eye(3))
     assert "indicator" in data.notes["features"]
+    assert data.indicators
 
 
 def test_without_labels_it_can_still_be_predicted_on(tmp_path):
@@ -83,6 +87,45 @@ def test_splits_csv(tmp_path):
     assert [p.tolist() for p in (first.train, first.val, first.test)] == [[0, 3], [1], [2]]
     assert [p.tolist() for p in (second.train, second.val, second.test)] == [[1], [3], [0]]
     assert read_split(tmp_path / "splits.csv", data)[1].test.tolist() == [0]
+
+
+def test_nodes_without_features_are_told_by_their_names(tmp_path):
+    """Another order of labels.csv is another order of nodes, and of their indicators."""
+    lines = ["0,x", "1,y", "2,x"]
+    names = []
+    for turn in (lines, lines[::-1]):
+        data = load_own_nodes(folder(tmp_path, edges="0,1\n1,2\n", labels="\n".join(turn)))
+        assert data.indicators
+        names.append(data.ids)
+    assert names == [("0", "1", "2"), ("2", "1", "0")]
+
+
+def test_what_is_unknown_is_what_the_page_lists(tmp_path):
+    edges = "a,b\nb,c\nc,d\nd,e\n"
+    data = load_own_nodes(folder(tmp_path, edges=edges, labels="a,NA\nb,nan\nc,NaN\nd,?\ne,\n"))
+    assert data.classes == ("NA",)
+    assert data.labels.tolist() == [0, -1, -1, -1, -1]
+    assert "'NA' is a class" in data.notes["labels"]
+    data = load_own_nodes(folder(tmp_path, edges=edges, labels="a,--1\nb,-1\nc,1\n"))
+    assert data.classes == ("--1", "-1", "1")  # text: not all of them are whole numbers
+
+
+def test_splits_that_cannot_be_trained_on_do_not_stand_in_the_way(tmp_path):
+    splits = "a,train\nb,val\nc,test\n"
+    data = load_own_nodes(folder(tmp_path, edges="a,b\nb,c\n", splits=splits))
+    assert data.splits == ()
+    assert data.notes["splits_left_out"] == "all: no node has a label"
+    folder(tmp_path, labels="a,x\nb,y\nc,x\n", splits="id,s,t\na,test,train\nb,test,val\nc,test,\n")
+    data = load_own_nodes(tmp_path)
+    assert [split.train.tolist() for split in data.splits] == [[0]]
+    assert data.notes["splits_left_out"] == "splits.csv, split 0 (no training nodes)"
+    folder(tmp_path, splits="a,test\nb,test\nc,test\n")
+    data = load_own_nodes(tmp_path)
+    with pytest.raises(ArgumentError, match=r"without splits that can be trained on .*split 0"):
+        read_split("public", data)
+    # A file that was asked for is refused.
+    with pytest.raises(DataError, match=r"splits\.csv: split 0 has no training nodes"):
+        read_split(tmp_path / "splits.csv", data)
 
 
 GOOD = {"edges": "a,b\nb,c\n", "features": "a,1\nb,2\nc,3\n", "labels": "a,x\nb,y\nc,x\n"}
@@ -113,7 +156,6 @@ GOOD = {"edges": "a,b\nb,c\n", "features": "a,1\nb,2\nc,3\n", "labels": "a,x\nb,
         ({"splits": "id,split\na,train\nb,exam\nc,val\n"}, r"splits\.csv, line 3: found 'exam'"),
         ({"splits": "a,train\nz,val\n"}, r"splits\.csv, line 2: node 'z' is not in the graph"),
         ({"splits": "a,train\na,test\n"}, r"splits\.csv, line 2: node 'a' is listed twice"),
-        ({"splits": "a,val\nb,test\n"}, r"splits\.csv: split 0 has no training nodes"),
         ({"splits": "a,train\nb,test\n"}, r"splits\.csv, split 0 has no validation nodes"),
         ({"splits": "a,train,val\nb,val\n"}, r"splits\.csv, line 2: found 1 splits"),
         ({"splits": "a,train\nb,val\n", "labels": "a,x\nb,\n"}, r"line 2: node 'b' has no label"),
@@ -133,7 +175,7 @@ def test_not_utf8(tmp_path):
 
 def test_too_many_nodes_for_indicators(tmp_path):
     lines = "".join(f"{k},{k + 1}\n" for k in range(20_001))
-    with pytest.raises(DataError, match=r"no features\.csv"):
+    with pytest.raises(DataError, match=r"20002 nodes and no features; .* so give features"):
         load_own_nodes(folder(tmp_path, edges=lines))
 
 
@@ -182,6 +224,29 @@ def test_npz_with_two_edges_lies_as_its_name_says(tmp_path):
     assert load_own_nodes(lying).edges.T.tolist() == [[0, 1], [0, 2]]
 
 
+def test_npz_to_predict_on(tmp_path):
+    masks = {f"{p}_masks": np.zeros((2, 4), bool) for p in ("train", "val", "test")}
+    data = load_own_nodes(save(tmp_path / "g.npz", **masks))
+    assert data.splits == ()
+    assert "g.npz, split 1 (no training nodes)" in data.notes["splits_left_out"]
+    with pytest.raises(DataError, match=r"g\.npz: split 0 has no training nodes"):
+        read_split(tmp_path / "g.npz", data)
+    data = load_own_nodes(save(tmp_path / "g.npz", node_labels=None))
+    assert data.labels.tolist() == [-1] * 4
+    assert data.splits == ()
+    assert {"labels", "splits_left_out"} <= data.notes.keys()
+
+
+def test_npz_has_the_classes_that_occur(tmp_path):
+    data = load_own_nodes(save(tmp_path / "g.npz", node_labels=np.array([3, 10**9, 3, 7])))
+    assert data.classes == ("3", "7", "1000000000")
+    assert data.labels.tolist() == [0, 2, 0, 1]
+    assert len(data.splits) == 2
+    bare = load_own_nodes(save(tmp_path / "g.npz", node_features=None))
+    assert bare.indicators
+    assert torch.equal(bare.features, torch.eye(4))
+
+
 def test_npz_with_text_labels(tmp_path):
     data = load_own_nodes(save(tmp_path / "g.npz", node_labels=np.array(["b", "a", "b", "a"])))
     assert data.classes == ("a", "b")
@@ -198,7 +263,9 @@ def test_npz_with_text_labels(tmp_path):
         ({"val_masks": np.zeros((2, 4), bool)}, "no validation nodes"),
         ({"train_masks": np.ones((2, 4), bool)}, "both train and val"),
         ({"val_masks": np.array([0, 1, 0, 0], bool)}, "several numbers of splits"),
-        ({"node_labels": None}, "expected the arrays edges and labels"),
+        ({"node_labels": None, "node_features": None}, "expected the arrays edges and labels"),
+        ({"edges": np.array([[0, np.inf]])}, "expected whole numbers of nodes"),
+        ({"node_labels": np.array(3)}, r"labels: found int64 of shape"),
         ({"node_labels": np.array([0.5, 1, 0, 1])}, "expected whole numbers or text"),
         ({"node_labels": np.array([0, 1, 0, -1])}, "no label"),
         ({"edges": np.array([[0, 9]])}, "there are 4"),
@@ -249,6 +316,31 @@ def test_arrays_in_files_of_their_own(tmp_path):
     assert again.classes == ("a", "b")
 
 
+def test_labels_by_row_beside_a_table_with_ids(tmp_path):
+    folder(tmp_path, edges="b,a\na,9\n", features="b,1\na,2\n9,3\n")
+    np.save(tmp_path / "labels.npy", [5, -1, 2])
+    masks = np.eye(3, dtype=bool)
+    np.savez(tmp_path / "split.npz", train_mask=masks[0], val_mask=masks[2], test_mask=[0, 0, 0])
+    data = load_own_nodes(tmp_path)
+    assert (data.ids, data.classes) == (("b", "a", "9"), ("2", "5"))
+    assert data.labels.tolist() == [1, -1, 0]
+    (tmp_path / "features.csv").unlink()  # rows are then all that names a node
+    with pytest.raises(DataError, match=r"edges\.csv, line 1: node 'b' is not among the labels"):
+        load_own_nodes(tmp_path)
+    data = load_own_nodes(folder(tmp_path, edges="2,0\n1,2\n"))
+    assert data.ids == ("0", "1", "2")
+    assert data.labels.tolist() == [1, -1, 0]
+
+
+def test_an_array_of_edges_beside_tables(tmp_path):
+    np.savez(tmp_path / "edges.npz", np.array([[0, 1], [1, 2]]))
+    assert load_own_nodes(tmp_path).edges.T.tolist() == [[0, 1], [1, 2]]
+    folder(tmp_path, features="0,1\n1,2\n2,3\n", labels="0,x\n1,y\n2,x\n")
+    data = load_own_nodes(tmp_path)
+    assert data.features.tolist() == [[1], [2], [3]]
+    assert data.classes == ("x", "y")
+
+
 @pytest.mark.parametrize(
     ("name", "array", "words"),
     [
@@ -258,7 +350,11 @@ def test_arrays_in_files_of_their_own(tmp_path):
         ("features", [[1.0], [np.inf], [0]], r"features\.npy: row 1 holds a value"),
         ("features", [1.0, 2, 3], r"features\.npy holds float64 of shape \[3\]"),
         ("labels", [0.5, 1, 0], r"labels\.npy holds fractions"),
-        ("labels", [0, 1, 0, 1], r"labels\.npy, line 4: node '3' is not among the features"),
+        ("labels", [0, 1, 0, 1], r"labels\.npy holds 4 labels, but there are 3 nodes"),
+        ("labels", [0, 1], r"labels\.npy holds 2 labels, but there are 3 nodes"),
+        ("labels", [0, np.inf, 1], r"labels\.npy holds fractions"),
+        ("edges", [["0", "1"], ["1", "2"]], r"edges\.npy holds <U1, expected whole numbers"),
+        ("edges", [[0, 1], [1, np.inf]], r"edges\.npy holds float64, expected whole numbers"),
     ],
 )
 def test_refusals_of_arrays(tmp_path, name, array, words):
@@ -294,6 +390,13 @@ def test_geom_folder(tmp_path):
     assert data.notes == {"self_loops": 1}
     wanted = [int(np.roll(np.eye(3), k, 0)[0].argmax()) for k in (0, 2, 10)]
     assert [s.train.tolist() for s in data.splits] == [[k] for k in wanted]
+
+
+def test_geom_has_the_classes_that_occur(tmp_path):
+    data = load_own_nodes(geom(tmp_path, NODES.replace("0,1\t1", f"0,1\t{10**9}")))
+    assert data.classes == ("0", "1000000000")
+    assert data.labels.tolist() == [0, 1, 0]
+    assert len(data.splits) == 3
 
 
 @pytest.mark.parametrize(

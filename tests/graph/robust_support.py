@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,3 +38,10 @@ def planted(n: int = 120, seed: int = 0, inside: float = 0.12, false: int = 60) 
     splits = random_splits(y, 1, (0.2, 0.2), seed)
     data = NodeData.of("planted", np.stack([u[there], v[there]]), words, y, splits)
     return Planted(data, bad[there])
+
+
+def cuda(graph: Planted) -> NodeData:
+    """The graph on a GPU."""
+    data = graph.data
+    moved = {name: getattr(data, name).cuda() for name in ("edges", "features", "labels")}
+    return replace(data, **moved)

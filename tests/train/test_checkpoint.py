@@ -75,6 +75,21 @@ def test_existing_folder(folder: Path) -> None:
         load_weights(folder, "newest")
 
 
+def test_the_current_folder_and_what_a_link_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, link = tmp_path / "here", tmp_path / "link"
+    here.mkdir()
+    link.symlink_to(here, target_is_directory=True)
+    save_model(link, AVERAGE, CARD, overwrite=True)
+    assert link.is_symlink()
+    assert same(load_weights(here), AVERAGE)
+    monkeypatch.chdir(here)
+    save_model(".", WEIGHTS, CARD, overwrite=True)
+    assert same(load_weights(here), WEIGHTS)
+    assert {p.name for p in tmp_path.iterdir()} == {"here", "link"}
+
+
 def test_no_parent_of_a_failed_write_is_changed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot write the model folder"):

@@ -44,6 +44,7 @@ class Config:
     rate: float = 1.0
     net: Net = field(default_factory=Mlp)
     nets: tuple[Net, ...] = ()
+    pair: tuple[int, int] = (0, 1)
 
 
 def test_nested_values_become_dataclasses() -> None:
@@ -68,6 +69,7 @@ def test_nested_values_become_dataclasses() -> None:
         ({"name": "a", "net": {"kind": "attention"}}, ["cfg.net.heads", "missing"]),
         ({"name": "a", "nets": [{"kind": "mlp"}, {"kind": "mlp", "x": 1}]}, ["cfg.nets.1.x"]),
         ({"name": "a", "nets": [{"kind": "mlp", "width": "w"}]}, ["cfg.nets.0.width", "'w'"]),
+        ({"name": "a", "pair": [1]}, ["cfg.pair.1", "missing"]),
         ({"name": "a", "rate": True}, ["cfg.rate", "True"]),
         ({"name": {1, 2}}, ["cfg", "set"]),
     ],

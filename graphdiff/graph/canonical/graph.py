@@ -145,6 +145,18 @@ class ColouredGraph:
             parts.append(self.edge_colour[order])
         return np.concatenate(parts).astype("<i8").tobytes()
 
+    def without_defaults(self) -> ColouredGraph:
+        """The same graph; colours that are all the default, nodes 0 or edges 1, are left out.
+
+        Classes that say nothing are then as none, whether or not other graphs of a set have some.
+        """
+        seen, kinds = self.node_colour, self.edge_colour
+        seen = None if seen is None or not seen.any() else seen
+        kinds = None if kinds is None or bool((kinds == 1).all()) else kinds
+        if seen is self.node_colour and kinds is self.edge_colour:
+            return self
+        return ColouredGraph(self.nodes, self.edges, seen, kinds, self.directed)
+
     def digest(self) -> bytes:
         """A 16-byte hash of the graph as it is numbered: what a cache looks labels up by."""
         return hashlib.blake2b(self.written(np.arange(self.nodes)), digest_size=16).digest()

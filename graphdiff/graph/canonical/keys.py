@@ -5,6 +5,9 @@ The key of a graph is the name of the backend and the SHA-256 of its canonical f
 unless two of :math:`2^{256}` hashes collide. Sets of graphs are compared by looking keys up: one
 labelling for each graph in place of one isomorphism test for each pair.
 
+Classes that are all the default of packed sets and states (nodes 0, edges 1) are as none: the key
+of a graph does not depend on whether other graphs of its set have classes that say something.
+
 Keys of different backends (or versions of nauty) do not compare; the name in front of them keeps
 such a mistake from looking like novelty.
 """
@@ -106,6 +109,8 @@ def canonical_keys(
     canonizer: Canonizer | None = None,
 ) -> list[str]:
     """A key for each graph, ``BACKEND:SHA256``; equal exactly for isomorphic graphs.
+
+    All nodes of colour 0, or all edges of colour 1, are as nodes or edges without colours.
 
     Args:
         graphs: See :func:`coloured`.

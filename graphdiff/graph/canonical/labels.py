@@ -38,7 +38,8 @@ class Canonizer:
     """Canonical labels and forms, kept for graphs that come again.
 
     A graph is looked up by a hash of its edges and colours *as numbered*; labels of a renumbered
-    copy are computed anew, as they are others.
+    copy are computed anew, as they are others. Colours that are all the default, nodes 0 or edges
+    1, count as none (:meth:`ColouredGraph.without_defaults`).
 
     Args:
         backend: ``nauty`` (needs pynauty), ``search`` (bounded, no extra), or ``auto``: nauty if it
@@ -72,6 +73,7 @@ class Canonizer:
         Raises:
             ArgumentError: If ``search`` would exceed its bounds.
         """
+        graph = graph.without_defaults()
         name = graph.digest() if self.cache else b""
         if name in self._kept:
             self._kept.move_to_end(name)
@@ -90,6 +92,7 @@ class Canonizer:
         Raises:
             ArgumentError: As :meth:`labels`.
         """
+        graph = graph.without_defaults()
         return graph.written(self.labels(graph))
 
 

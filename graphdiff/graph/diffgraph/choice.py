@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.behaviours import Behaviours
 from graphdiff.graph.diffgraph.denoiser import DenoiserConfig, HeteroDenoiser
 from graphdiff.graph.diffgraph.latent import Latents, Profiles, train
-from graphdiff.graph.diffgraph.ranking import Ranks, rank
+from graphdiff.graph.diffgraph.ranking import LAST, Ranks, rank
 from graphdiff.graph.diffgraph.views import Others
 
 __all__ = [
@@ -59,7 +58,7 @@ class RecommenderConfig:
         candidates: Items of a user that are ranked by both parts.
         users: At most so many users, drawn at random, are trained on.
         validated: At most so many held-out pairs, drawn at random, are validated.
-        seed: Of everything that is drawn.
+        seed: Of everything that is drawn but the basis of items, which is the same for every seed.
     """
 
     ridges: tuple[float, ...] = (50.0, 100.0, 200.0, 400.0)
@@ -87,6 +86,12 @@ class RecommenderConfig:
             raise ArgumentError(f"mix is {self.mix}, expected numbers between 0 and 1")
         if min(self.width, self.candidates, self.users, self.validated) < 1:
             raise ArgumentError("width, candidates, users and validated must be 1 or more")
+        weights = self.decay, self.ranking, self.target_weight
+        if not 0 < self.lr < np.inf or not all(0 <= w < np.inf for w in weights):
+            raise ArgumentError(
+                f"lr is {self.lr}, decay {self.decay}, ranking {self.ranking}, target_weight "
+                f"{self.target_weight}; expected lr above 0 and the others 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def latents(
 
 
 def profile(data: Behaviours, space: Latents, config: RecommenderConfig) -> Profiles:
-    """Users to train on: all, or a random part."""
+    """Users to train on: all who have seen two items or more, or a random part of them."""
     there = np.flatnonzero(np.diff(data.seen.indptr) > 1)
     draws = np.random.default_rng(config.seed)
     if len(there) > config.users:
@@ -141,8 +146,10 @@ def select(data: Behaviours, config: RecommenderConfig) -> list[Trial]:
     for steps in config.train_steps:
         trained(net, space, of, data, config, steps - made, made)
         made = steps
-        with torch.no_grad():
-            z = net.sample(space.source(shown), seed=config.seed, ids=torch.from_numpy(users))
+        z = None
+        if max(config.mix) > 0:
+            with torch.no_grad():
+                z = net.sample(space.source(shown), seed=config.seed, ids=torch.from_numpy(users))
         for mix in config.mix:
             found = rank_joined(data, shown, joined(space, shown, z, mix), pairs)
             ndcg, recall = found.ndcg(), found.recall()
@@ -154,28 +161,33 @@ def select(data: Behaviours, config: RecommenderConfig) -> list[Trial]:
 
 def trained(net: HeteroDenoiser, space: Latents, of: Profiles, data: Behaviours,
             config: RecommenderConfig, steps: int, first: int) -> None:  # fmt: skip
-    """Trains ``net`` in place for ``steps`` updates, the first of which has number ``first``."""
-    bought = data.edges[data.target][of.users]
-    weights = of.edges + (config.target_weight - 1) * bought.multiply(of.edges)
-    weights = sparse.csr_matrix(weights)
-    weights.sort_indices()
-    if steps:
-        train(
-            net, space, of, np.asarray(weights.data, np.float32), steps=steps, lr=config.lr,
-            decay=config.decay, ranking=config.ranking, seed=config.seed, first=first,
-        )  # fmt: skip
+    """Trains ``net`` in place for ``steps`` updates, the first of which has number ``first``.
+
+    Without users to train on it stays as it is.
+    """
+    if not steps or not len(of.users):
+        return
+    edges = of.edges.tocoo()
+    bought = np.asarray(data.edges[data.target][of.users][edges.row, edges.col]).ravel()
+    weights = 1 + np.float32(config.target_weight - 1) * bought.astype(np.float32)
+    train(
+        net, space, of, weights, steps=steps, lr=config.lr, decay=config.decay,
+        ranking=config.ranking, seed=config.seed, first=first,
+    )  # fmt: skip
 
 
-def joined(space: Latents, of: Profiles, z: Tensor, mix: float) -> NDArray[np.float32]:
-    """Scores ``[b, candidates]``: the formula of the module docstring."""
+def joined(space: Latents, of: Profiles, z: Tensor | None, mix: float) -> NDArray[np.float32]:
+    """Scores ``[b, candidates]``, see :mod:`.recommend`; without ``z`` those of the source."""
+    there = np.isfinite(of.scores)
+    source = _standard(of.scores, there)
+    if z is None:
+        return np.where(there, source, -np.inf)
     likeness = np.empty_like(of.scores)
     step = max(1, CELLS // (of.items.shape[1] * space.width))
     for a in range(0, len(of.users), step):
         items = torch.from_numpy(of.items[a : a + step])
         part = torch.bmm(space.basis[items], z[a : a + step, :, None].float())[..., 0]
         likeness[a : a + step] = part.numpy()
-    there = np.isfinite(of.scores)
-    source = _standard(of.scores, there)
     found: NDArray[np.float32] = (1 - mix) * source + mix * _standard(likeness, there)
     return np.where(there, found, -np.inf)
 
@@ -193,7 +205,7 @@ def rank_joined(
     data: Behaviours, of: Profiles, scores: NDArray[np.float32], pairs: NDArray[np.int64],
     unseen: bool = False,
 ) -> Ranks:  # fmt: skip
-    """Places among candidates; an item that is no candidate comes last.
+    """Places among candidates; ``LAST`` for an item that is none, or is masked.
 
     Args:
         data: Whose bought items are masked.
@@ -204,7 +216,7 @@ def rank_joined(
     """
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     row = np.searchsorted(of.users, pairs[:, 0])
-    places = np.full(len(pairs), data.n_items)
+    places = np.full(len(pairs), LAST)
     mask = data.seen if unseen else data.edges[data.target]
     step = max(1, CELLS // data.n_items)
     for a in range(0, len(pairs), step):

@@ -104,6 +104,10 @@ class Latents:
         """
         n = self.others.edges.shape[1]
         keep, step = min(candidates, n), max(1, CELLS // n)
+        if not len(users):
+            none = np.zeros((0, keep), np.float32)
+            pull = np.zeros(0, np.float32)
+            return Profiles(users, self.others.edges[:0], pull, pull, none.astype(np.int64), none)
         pulls, taus, items, scores = [], [], [], []
         for a in range(0, len(users), step):
             block = users[a : a + step]
@@ -158,6 +162,8 @@ def train(
 ) -> HeteroDenoiser:  # fmt: skip
     r"""Trains a denoiser on all users of ``of`` at once, ``steps`` times.
 
+    An update in which no user has both a hidden and a shown edge teaches nothing and is left out.
+
     Args:
         net: Changed in place.
         space: The latent space.
@@ -167,7 +173,7 @@ def train(
         lr: Learning rate of AdamW.
         decay: Its weight decay.
         ranking: :math:`\rho`.
-        seed: Of what is hidden and of the noise.
+        seed: Of what is hidden, of the noise and of dropout.
         first: Number of the first update, to go on with other draws.
         draws: Hidden edges in the softmax of an update.
     """
@@ -176,21 +182,26 @@ def train(
     users, heavy = torch.from_numpy(of.users), torch.from_numpy(weights)
     tuner = torch.optim.AdamW(net.parameters(), lr, weight_decay=decay)
     net.train()
-    for k in range(first, first + steps):
-        rate = 0.1 + 0.5 * Key(seed, users, step=k).at(stream="rate").uniform(1)[:, 0]
-        hidden = Key(seed, edges, step=k).at(stream="hide").uniform(1)[:, 0] < rate[row]
-        source = space.source(of, (~hidden).float())
-        target = space.target(of, hidden * heavy)
-        made = net.estimate(target, source, Key(seed, users, step=k))
-        usable = (target.abs().sum(1) > 0) & (source.abs().sum(1) > 0)
-        loss = made.loss[usable].mean()
-        if ranking:
-            loss = loss + ranking * _softmax(
-                made.target, space, of, hidden, heavy, row, seed, k, draws
-            )
-        tuner.zero_grad()
-        loss.backward()
-        tuner.step()
+    with torch.random.fork_rng(devices=[]):
+        # dropout, where the network has some: it goes on with other draws as well
+        torch.manual_seed(int(np.random.SeedSequence((seed, first)).generate_state(1)[0]))
+        for k in range(first, first + steps):
+            rate = 0.1 + 0.5 * Key(seed, users, step=k).at(stream="rate").uniform(1)[:, 0]
+            hidden = Key(seed, edges, step=k).at(stream="hide").uniform(1)[:, 0] < rate[row]
+            source = space.source(of, (~hidden).float())
+            target = space.target(of, hidden * heavy)
+            usable = (target.abs().sum(1) > 0) & (source.abs().sum(1) > 0)
+            if not usable.any():
+                continue  # few edges: none is hidden, or all of a user's are
+            made = net.estimate(target, source, Key(seed, users, step=k))
+            loss = made.loss[usable].mean()
+            if ranking:
+                loss = loss + ranking * _softmax(
+                    made.target, space, of, hidden, heavy, row, seed, k, draws
+                )
+            tuner.zero_grad()
+            loss.backward()
+            tuner.step()
     return net.eval()
 
 

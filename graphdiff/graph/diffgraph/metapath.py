@@ -57,14 +57,14 @@ class MetaPath:
     """A meta-path of a graph as a linear operator ``[n_first, n_last]``; see the module docstring.
 
     Attributes:
-        name: Such as ``author-paper-author``.
+        types: Those of the nodes that it passes, from first to last.
         norm: The normalisation.
         factors: Pattern and values of each factor, from left to right.
         left: Factors of rows ``[n_first]``, or None.
         right: Factors of columns ``[n_last]``, or None.
     """
 
-    name: str
+    types: tuple[str, ...]
     norm: Norm
     factors: tuple[tuple[Pattern, Tensor], ...]
     left: Tensor | None = None
@@ -95,11 +95,11 @@ class MetaPath:
             raise ArgumentError(f"norm is {norm!r}, expected one of {', '.join(get_args(Norm))}")
         steps = parse_path(graph, path) if isinstance(path, str) else tuple(path)
         check(graph, steps)
-        name = "-".join([steps[0].ends[0], *(step.ends[1] for step in steps)])
+        types = (steps[0].ends[0], *(step.ends[1] for step in steps))
         if norm == "symmetric" and not palindrome(steps):
             raise ArgumentError(
-                f"{name} does not read the same backwards, so its matrix is not symmetric; use "
-                "norm='walk' or 'row'"
+                f"{'-'.join(types)} does not read the same backwards, so its matrix is not "
+                "symmetric; use norm='walk' or 'row'"
             )
         # float64 until everything is normalised: counts of long paths exceed float32's integers
         factors = [Pattern.from_scipy(step.matrix(graph), torch.float64) for step in steps]
@@ -109,7 +109,7 @@ class MetaPath:
                 (pattern, values * _inverse(pattern.matmul(values, one))[pattern.row])
                 for (pattern, values), one in zip(factors, ones, strict=True)
             ]
-        made = cls(name, norm, tuple(factors))
+        made = cls(types, norm, tuple(factors))
         if norm in ("row", "symmetric"):
             degree = made.product(torch.ones(made.shape[1], dtype=torch.float64))
             if norm == "row":
@@ -118,6 +118,11 @@ class MetaPath:
                 root = _inverse(degree).sqrt()
                 made = replace(made, left=root, right=root)
         return made._cast(dtype)
+
+    @property
+    def name(self) -> str:
+        """Such as ``author-paper-author``."""
+        return "-".join(self.types)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -134,7 +139,7 @@ class MetaPath:
         """The transposed operator, factored as well."""
         return replace(
             self,
-            name="-".join(reversed(self.name.split("-"))),
+            types=self.types[::-1],
             factors=tuple((p.transposed, v[p.turn]) for p, v in reversed(self.factors)),
             left=self.right,
             right=self.left,

@@ -28,7 +28,7 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.hetero import HeteroGraph, Split
 from graphdiff.graph.diffgraph.metapath import MetaPath, Norm
 from graphdiff.graph.diffgraph.node_inputs import diffuse, landmarks, unit_rows, walk
-from graphdiff.graph.diffgraph.steps import default_paths
+from graphdiff.graph.diffgraph.steps import target_paths
 from graphdiff.graph.evaluate.baselines import MLP
 
 __all__ = ["BASELINES", "Fitted", "baseline", "fit_linear", "validation_score"]
@@ -107,14 +107,17 @@ def baseline(
         name: One of :data:`BASELINES`.
         graph: The graph.
         split: Which nodes to train on and to choose by; the test nodes are not looked at.
-        paths: Meta-paths; by default those of :func:`default_paths`.
+        paths: Meta-paths from the target type to itself; by default those of
+            :func:`~graphdiff.graph.diffgraph.steps.default_paths`.
         seed: Of networks.
 
     Raises:
-        ArgumentError: There is no such baseline.
+        ArgumentError: There is no such baseline or meta-path.
+        DataError: The split is none of this graph.
     """
     if name not in BASELINES:
         raise ArgumentError(f"there is no baseline {name!r}: known are {', '.join(BASELINES)}")
+    split = graph.split(split)
     candidates = BASELINES[name](graph, split, paths, seed)
     best: tuple[tuple[float, float], Fitted] | None = None
     tried = 0
@@ -178,7 +181,7 @@ def _path_sets(
     graph: HeteroGraph, paths: Sequence[str] | None
 ) -> list[tuple[Norm, list[MetaPath]]]:
     """Every path alone and all together, in each normalisation."""
-    wanted = default_paths(graph) if paths is None else paths
+    wanted = target_paths(graph, paths)
     found: list[tuple[Norm, list[MetaPath]]] = []
     for norm in NORMS:
         made = [MetaPath.of(graph, path, norm) for path in wanted]

@@ -178,7 +178,8 @@ def folds_of(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int
     if folds < 2 or count[count > 0].min() < 2:
         raise ArgumentError(
             f"{folds} folds and classes of {count.tolist()} training nodes; two of each are needed "
-            "to show a node the labels of the others"
+            "to show a node the labels of the others; give more, or use features alone, with "
+            'NodeConfig(inputs=("features",))'
         )
     rng, found = np.random.default_rng(seed), np.zeros(len(labels), np.int64)
     for c in np.unique(labels):

@@ -18,10 +18,12 @@ validation nodes, by accuracy and then by likelihood. Test nodes are not looked 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -34,12 +36,16 @@ from graphdiff.graph.diffgraph.denoiser import DenoiserConfig
 from graphdiff.graph.diffgraph.metapath import MetaPath, Norm
 from graphdiff.graph.diffgraph.node_fit import fit_diffusion, fit_published, log_probs, rebuild
 from graphdiff.graph.diffgraph.node_model import Head, Inputs
-from graphdiff.graph.diffgraph.steps import default_paths
+from graphdiff.graph.diffgraph.steps import Step, target_paths
 
 __all__ = ["HeteroClassifier", "NodeConfig"]
 
 KIND = "diffgraph-nodes"
 CITATION = "Li et al., DiffGraph: Heterogeneous graph diffusion model, WSDM 2025, arXiv 2501.02313"
+
+
+Mode = Literal["diffusion", "plain", "published"]
+Paths = tuple[tuple[Step, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,9 @@ class NodeConfig:
 
     Attributes:
         mode: See the module docstring.
-        paths: Meta-paths in words, as in ``author-paper-author``, the target of ``published``
-            first; by default those of :func:`~graphdiff.graph.diffgraph.steps.default_paths`.
+        paths: Meta-paths in words from the target type to itself, as in ``author-paper-author``,
+            the target of ``published`` first; by default those of
+            :func:`~graphdiff.graph.diffgraph.steps.default_paths`.
         norm: Normalisation of the meta-paths.
         inputs: What views are made of, tried in order.
         heads: What the head sees, tried in order.
@@ -69,7 +76,7 @@ class NodeConfig:
         every: Steps between looks at the validation nodes, ``published``.
     """
 
-    mode: Literal["diffusion", "plain", "published"] = "diffusion"
+    mode: Mode = "diffusion"
     paths: tuple[str, ...] | None = None
     norm: Norm = "walk"
     inputs: tuple[Inputs, ...] = ("features", "both")
@@ -89,6 +96,7 @@ class NodeConfig:
     every: int = 5
 
     def __post_init__(self) -> None:
+        self._check_names()
         counts = ("folds", "hops", "dim", "draws", "batch", "layers", "chain", "every")
         bad = [name for name in counts if getattr(self, name) < 1]
         if bad or self.steps < 0:
@@ -98,6 +106,19 @@ class NodeConfig:
         if min(self.decays) <= 0 or self.lr <= 0:
             raise ArgumentError("decays and lr must be positive; correct the config")
 
+    def _check_names(self) -> None:
+        for name in ("paths", "inputs", "heads"):
+            if isinstance(value := getattr(self, name), str):
+                raise ArgumentError(f"{name} is a text, expected a tuple: write ({value!r},)")
+        known = {"mode": Mode, "norm": Norm, "inputs": Inputs, "heads": Head}
+        for name, choices in known.items():
+            value = getattr(self, name)
+            for one in value if name in ("inputs", "heads") else (value,):
+                if one not in get_args(choices):
+                    raise ArgumentError(
+                        f"{name}: found {one!r}, expected {', '.join(get_args(choices))}"
+                    )
+
     @classmethod
     def published(cls, paths: Sequence[str] | None = None, **changes: Any) -> NodeConfig:
         """The settings of the published method, see :mod:`.node_published` for what differs.
@@ -106,7 +127,7 @@ class NodeConfig:
             paths: Meta-paths, the target first.
             **changes: Other fields.
         """
-        named = None if paths is None else tuple(paths)
+        named: Any = paths if paths is None or isinstance(paths, str) else tuple(paths)
         settings: dict[str, Any] = {"steps": 100, **changes}
         return cls(mode="published", paths=named, norm="symmetric", **settings)
 
@@ -116,20 +137,25 @@ class HeteroClassifier:
     """A fitted classifier of the nodes of one graph.
 
     It is transductive: it predicts on the graph it was fitted on, or on one of the same types and
-    sizes (edges may have changed). What is kept are weights, the training nodes and their labels;
-    the graph is not.
+    sizes whose target nodes have the same ids in the same order (edges may have changed; a relation
+    that has none left says nothing). What is kept are weights, meta-paths, the training nodes and
+    their labels; the graph is not.
 
     Attributes:
         config: How it was fitted.
         model: The trained parts.
-        schema: Target, sizes, classes and features of the graph.
+        schema: Target, sizes, classes and features of the graph, and a checksum of the ids of its
+            target nodes.
         choice: What was chosen, with its accuracy on the validation nodes.
+        paths: Steps of the meta-paths, as they were found in fitting; none in a folder that was
+            saved before they were kept, and then found again.
     """
 
     config: NodeConfig
     model: nn.Module
     schema: Mapping[str, Any]
     choice: Mapping[str, Any]
+    paths: Paths = ()
 
     @classmethod
     def fit(
@@ -149,13 +175,14 @@ class HeteroClassifier:
 
         Raises:
             ArgumentError: There is no such split or meta-path, or only one view.
+            DataError: The split is none of this graph.
         """
         config = NodeConfig() if config is None else config
-        parts = split if isinstance(split, Split) else data.split(split)
-        paths = _operators(data, config, device)
+        parts, paths = data.split(split), target_paths(data, config.paths)
         fit = fit_published if config.mode == "published" else fit_diffusion
-        model, choice = fit(data, paths, parts, config, seed, progress)
-        return cls(config, model, _schema(data), {**choice, "seed": seed})
+        made = [MetaPath.of(data, path, config.norm).to(device) for path in paths]
+        model, choice = fit(data, made, parts, config, seed, progress)
+        return cls(config, model, _schema(data), {**choice, "seed": seed}, paths)
 
     def log_probs(self, data: HeteroGraph, device: str | torch.device = "cpu") -> Tensor:
         """Log-probabilities of the classes of all target nodes, ``[n, C]``, on the CPU.
@@ -165,17 +192,27 @@ class HeteroClassifier:
             device: Where to compute.
 
         Raises:
-            ArgumentError: It is not of the types and sizes of the one that was fitted on.
+            ArgumentError: It is not of the types, sizes and ids of the one that was fitted on, or
+                lacks a relation.
         """
-        found = _schema(data)
+        self._check_schema(_schema(data))
+        paths = self.paths or target_paths(data, self.config.paths)
+        made = [MetaPath.of(data, path, self.config.norm).to(device) for path in paths]
+        return log_probs(self.model, data, made, self.config).cpu()
+
+    def _check_schema(self, found: Mapping[str, Any]) -> None:
         differs = [key for key, value in self.schema.items() if found[key] != value]
+        if differs == ["ids"]:
+            raise ArgumentError(
+                f"the {found['target']!r} nodes of this graph have other ids than those that were "
+                "fitted on, or another order; number them alike, with nodes= of hetero_graph"
+            )
+        differs = [key for key in differs if key != "ids"]
         if differs:
             raise ArgumentError(
                 f"this classifier is of a graph with other {', '.join(differs)}: "
                 f"{[self.schema[key] for key in differs]}, found {[found[key] for key in differs]}"
             )
-        paths = _operators(data, self.config, device)
-        return log_probs(self.model, data, paths, self.config).cpu()
 
     def predict(self, data: HeteroGraph) -> NDArray[np.int64]:
         """Classes of all target nodes ``[n]``; their names are ``data.classes``."""
@@ -201,7 +238,8 @@ class HeteroClassifier:
         from graphdiff.train.checkpoint import Card, save_model
 
         task = {
-            "config": asdict(self.config), "schema": dict(self.schema), "choice": dict(self.choice)
+            "config": asdict(self.config), "schema": dict(self.schema), "choice": dict(self.choice),
+            "paths": [[asdict(step) for step in path] for path in self.paths],
         }  # fmt: skip
         filled = {"seed": self.choice["seed"], "citation": CITATION, **card}
         save_model(folder, self.model.state_dict(), Card(KIND, task, **filled), overwrite=overwrite)
@@ -223,25 +261,30 @@ class HeteroClassifier:
             raise CheckpointError(f"{folder}: the card lacks {', '.join(sorted(missing))}")
         config = validate(NodeConfig, card.task["config"], where="card.task.config")
         schema, choice = card.task["schema"], card.task["choice"]
+        kept = validate(_Kept, {"paths": card.task.get("paths", [])}, where="card.task")
         try:
             model = rebuild(weights, config, schema, choice)
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder}: the weights are not those of this configuration ({error})"
             ) from error
-        return cls(config, model, schema, choice)
+        return cls(config, model, schema, choice, kept.paths)
 
 
-def _operators(data: HeteroGraph, config: NodeConfig, device: str | torch.device) -> list[MetaPath]:
-    wanted = default_paths(data) if config.paths is None else config.paths
-    return [MetaPath.of(data, path, config.norm).to(device) for path in wanted]
+@dataclass(frozen=True)
+class _Kept:
+    """Meta-paths, as a card has them."""
+
+    paths: Paths
 
 
 def _schema(data: HeteroGraph) -> dict[str, Any]:
     """What a graph must share with the one that was fitted on; plain values."""
+    ids = data.names.get(data.target, np.arange(data.n))
     return {
         "target": data.target,
         "sizes": {kind: data.sizes[kind] for kind in sorted(data.sizes)},
         "classes": list(data.classes),
         "features": None if data.identity else int(data.features.shape[1]),
+        "ids": hashlib.sha256(json.dumps([str(name) for name in ids]).encode()).hexdigest(),
     }

@@ -77,6 +77,15 @@ class PublishedConfig:
     def __post_init__(self) -> None:
         if self.variant not in get_args(Variant):
             raise ArgumentError(f"variant is {self.variant!r}, expected one of {get_args(Variant)}")
+        least = {"dim": 1, "layers": 1, "T": 2, "batch": 1, "epochs": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise ArgumentError(f"{name} is {getattr(self, name)}, expected {low} or more")
+        if not self.lr > 0 or not self.penalty >= 0:
+            raise ArgumentError(
+                f"lr is {self.lr} and penalty {self.penalty}; expected lr above 0 and penalty 0 or "
+                "more"
+            )
 
     @property
     def denoises(self) -> bool:
@@ -90,10 +99,18 @@ class Published(nn.Module):
     Args:
         data: Training edges.
         config: Settings.
+
+    Raises:
+        ArgumentError: There is no other relation that the target could be made from.
     """
 
     def __init__(self, data: Behaviours, config: PublishedConfig) -> None:
         super().__init__()
+        if config.denoises and not data.auxiliary:
+            raise ArgumentError(
+                f"variant {config.variant!r} makes {data.target!r} from other relations, and these "
+                "data have none; use variant 'target', or give another relation"
+            )
         self.data, self.config = data, config
         if config.variant == "union":
             groups = [data.seen]
@@ -115,8 +132,12 @@ class Published(nn.Module):
 
     def views(self) -> tuple[Tensor, Tensor]:
         """Target and source views of users and items, ``[users + items, d]`` each."""
+        device = self.vectors.device
+        if self.graphs[0][1].device != device:  # the model was moved, its graphs follow
+            self.graphs = [(pattern.to(device), x.to(device)) for pattern, x in self.graphs]
         found = [self._spread(*graph) for graph in self.graphs]
-        return found[0], torch.stack(found[1:]).sum(0) if found[1:] else torch.zeros(1, 1)
+        rest = found[1:] or [torch.zeros_like(found[0])]
+        return found[0], torch.stack(rest).sum(0)
 
     def _spread(self, pattern: Pattern, values: Tensor) -> Tensor:
         total: Tensor = self.vectors
@@ -133,7 +154,7 @@ class Published(nn.Module):
             return (target + source if len(self.graphs) > 1 else target)[nodes], target.new_zeros(
                 ()
             )
-        users, made = nodes < self.data.n_users, torch.zeros(len(nodes), self.config.dim)
+        users, made = nodes < self.data.n_users, target.new_zeros(len(nodes), self.config.dim)
         loss = target.new_zeros(())
         for k, part in enumerate((users, ~users)):
             own = nodes[part]
@@ -160,7 +181,7 @@ class Published(nn.Module):
         elif len(self.graphs) > 1:
             target = target + source
         self.train(training)
-        return target[:n].numpy(), target[n:].numpy()
+        return target[:n].cpu().numpy(), target[n:].cpu().numpy()
 
     def scorer(self) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """Scores of users for :func:`graphdiff.graph.diffgraph.ranking.rank`."""
@@ -174,25 +195,33 @@ class Published(nn.Module):
         edges = self.data.edges[self.data.target].tocoo()
         user, item = edges.row.astype(np.int64), edges.col.astype(np.int64)
         tuner, step = torch.optim.Adam(self.parameters(), c.lr), 0
-        for epoch in range(1, c.epochs + 1):
-            self.train(epoch == 1)
-            other = _not_bought(self.data, user, draws)
-            order = draws.permutation(len(user))
-            for a in range(0, len(order), c.batch):
-                b = order[a : a + c.batch]
-                triple = torch.from_numpy(np.concatenate([user[b], n + item[b], n + other[b]]))
-                nodes, back = torch.unique(triple, return_inverse=True)
-                e, diffusion = self.final(nodes, Key(c.seed, nodes, step=step))
-                u, p, q = e[back].split(len(b))
-                fit = -nn.functional.logsigmoid((u * (p - q)).sum(1)).mean()
-                size = sum(x.square().sum() for x in (u, p, q)) / len(b)
-                tuner.zero_grad()
-                (fit + c.penalty * size + diffusion).backward()
-                tuner.step()
-                step += 1
-            if after is not None:
-                after(epoch, self)
+        device = self.vectors.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(c.seed)  # dropout
+            for epoch in range(1, c.epochs + 1):
+                self.train(epoch == 1)
+                other = _not_bought(self.data, user, draws)
+                order = draws.permutation(len(user))
+                for a in range(0, len(order), c.batch):
+                    b = order[a : a + c.batch]
+                    triple = torch.from_numpy(np.concatenate([user[b], n + item[b], n + other[b]]))
+                    tuner.zero_grad()
+                    self._loss(triple.to(device), step).backward()
+                    tuner.step()
+                    step += 1
+                if after is not None:
+                    after(epoch, self)
         return self.eval()
+
+    def _loss(self, triple: Tensor, step: int) -> Tensor:
+        """Of edges: their users, items and items not bought, one after the other."""
+        nodes, back = torch.unique(triple, return_inverse=True)
+        e, diffusion = self.final(nodes, Key(self.config.seed, nodes, step=step))
+        n = len(triple) // 3
+        u, p, q = e[back].split(n)
+        fit = -nn.functional.logsigmoid((u * (p - q)).sum(1)).mean()
+        size = (u.square().sum() + p.square().sum() + q.square().sum()) / n
+        return fit + self.config.penalty * size + diffusion
 
 
 def _graph(matrix: sparse.csr_matrix) -> tuple[Pattern, Tensor]:

@@ -25,7 +25,7 @@ from scipy import sparse
 
 from graphdiff.core.errors import ArgumentError
 
-__all__ = ["Ranks", "Scorer", "rank", "top"]
+__all__ = ["LAST", "Ranks", "Scorer", "check_pairs", "rank", "top"]
 
 Float = NDArray[np.float32]
 Users = NDArray[np.int64]
@@ -35,6 +35,9 @@ Scorer = Callable[[Users], Float]
 CELLS = 4_000_000
 """Scores in memory at once."""
 
+LAST = 2**62
+"""Place of an item that is not ranked at all: among the first ``k`` for no ``k``."""
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -42,7 +45,8 @@ class Ranks:
 
     Attributes:
         users: User of each pair, int64 ``[m]``.
-        places: Number of unmasked items above the held-out one, int64 ``[m]``.
+        places: Number of unmasked items above the held-out one, :data:`LAST` where that is masked
+            itself, int64 ``[m]``.
     """
 
     users: Users
@@ -63,6 +67,31 @@ class Ranks:
         return found
 
 
+def check_pairs(given: Any, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Held-out pairs as an array, refused if they cannot be ranked.
+
+    Args:
+        given: Users and items ``[m, 2]``.
+        shape: How many there are of each.
+
+    Raises:
+        ArgumentError: There is no pair, or one is of no user and item.
+    """
+    pairs = np.asarray(given)
+    if not len(pairs):
+        raise ArgumentError("there is nothing to rank: no held-out pair; hold some out first")
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"pairs are {pairs.dtype} of shape {list(pairs.shape)}, expected integers [m, 2], a "
+            "user and an item in each row"
+        )
+    if ((pairs < 0) | (pairs >= shape)).any():
+        raise ArgumentError(
+            f"a pair is outside of {shape[0]} users and {shape[1]} items; correct the numbers"
+        )
+    return pairs.astype(np.int64)
+
+
 def rank(scorer: Scorer, pairs: NDArray[np.int64], mask: sparse.csr_matrix) -> Ranks:
     """Places of held-out pairs among all unmasked items.
 
@@ -70,13 +99,13 @@ def rank(scorer: Scorer, pairs: NDArray[np.int64], mask: sparse.csr_matrix) -> R
         scorer: Scores of users.
         pairs: Users and items ``[m, 2]``.
         mask: ``[users, items]``; what is not zero is taken out of the ranking. A held-out item that
-            is masked itself comes last.
+            is masked itself is never among the first.
 
     Raises:
-        ArgumentError: There is no pair, or scores have a wrong shape or are not finite.
+        ArgumentError: There is no pair, one is out of range, or scores have a wrong shape or are
+            not finite.
     """
-    if not len(pairs):
-        raise ArgumentError("there is nothing to rank: no held-out pair; hold some out first")
+    pairs = check_pairs(pairs, mask.shape)
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     users, first = np.unique(pairs[:, 0], return_index=True)
     ends = np.append(first[1:], len(pairs))
@@ -91,7 +120,7 @@ def rank(scorer: Scorer, pairs: NDArray[np.int64], mask: sparse.csr_matrix) -> R
         for k, (row, item) in enumerate(zip(own, items, strict=True)):
             line, value = scores[row], scores[row, item]
             if value == -np.inf:
-                places[low + k] = len(line)
+                places[low + k] = LAST
                 continue
             above, equal = int((line > value).sum()), int((line == value).sum()) - 1
             places[low + k] = above + (equal + 1) // 2

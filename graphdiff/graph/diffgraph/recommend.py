@@ -16,6 +16,7 @@ edges. :math:`\mu = 0` is the source alone, :math:`\mu = 1` the diffusion among 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -42,7 +43,7 @@ from graphdiff.graph.diffgraph.choice import (
 )
 from graphdiff.graph.diffgraph.denoiser import HeteroDenoiser
 from graphdiff.graph.diffgraph.latent import Latents, Profiles
-from graphdiff.graph.diffgraph.ranking import Ranks
+from graphdiff.graph.diffgraph.ranking import Ranks, check_pairs
 from graphdiff.train.card import Card
 from graphdiff.train.checkpoint import load_weights, read_card, save_model
 
@@ -129,25 +130,21 @@ class Recommender:
             )
 
     def scores(self, of: Profiles, mix: float | None = None) -> NDArray[np.float32]:
-        """Scores ``[b, candidates]`` of the candidates of users."""
-        return joined(self.space, of, self.drawn(of), self.config.mix[0] if mix is None else mix)
+        """Scores ``[b, candidates]`` of the candidates of users; ``mix`` 0 asks no network."""
+        mix = self.config.mix[0] if mix is None else mix
+        return joined(self.space, of, self.drawn(of) if mix > 0 else None, mix)
 
     def recommend(self, user: int | str, k: int = 20) -> list[tuple[str, float]]:
         """The ``k`` best items that a user has not bought, best first, with their scores.
 
         Args:
-            user: Number, or name where the data have names.
+            user: Number, or name; without names of users the number may be text.
             k: At most the number of candidates.
 
         Raises:
             ArgumentError: The user is unknown, or ``k`` is out of range.
         """
-        names = list(self.data.users)
-        number = names.index(user) if user in names else user
-        if not isinstance(number, int) or not 0 <= number < self.data.n_users:
-            raise ArgumentError(
-                f"no user {user!r}; give a number below {self.data.n_users} or a name"
-            )
+        number = self._number(user)
         if not 1 <= k <= self.config.candidates:
             raise ArgumentError(f"k is {k}, expected 1 to {self.config.candidates}, the candidates")
         of = self.profile(np.array([number]))
@@ -157,8 +154,35 @@ class Recommender:
         called = [self.data.items[i] if len(self.data.items) else str(i) for i in items]
         return [(name, float(scores[j])) for name, j in zip(called, order, strict=True)]
 
+    def _number(self, user: int | str) -> int:
+        names = list(self.data.users)
+        try:
+            if user in names:
+                number = names.index(user)
+            elif isinstance(user, str):
+                number = -1 if names else int(user)
+            else:
+                number = operator.index(user)
+        except (TypeError, ValueError):
+            number = -1
+        if not 0 <= number < self.data.n_users:
+            raise ArgumentError(
+                f"no user {user!r}; give a number below {self.data.n_users}"
+                f"{' or a name' if names else ''}"
+            )
+        return number
+
     def rank(self, pairs: NDArray[np.int64], *, unseen: bool = False) -> Ranks:
-        """Places of held-out pairs; with ``unseen``, all seen items are masked, not only bought."""
+        """Places of held-out pairs ``[m, 2]`` of users and items.
+
+        Args:
+            pairs: The pairs.
+            unseen: Mask all seen items, not only those that were bought.
+
+        Raises:
+            ArgumentError: There is no pair, or one is out of range.
+        """
+        pairs = check_pairs(pairs, self.data.shape)
         users = np.unique(pairs[:, 0])
         of = self.profile(users)
         return rank_joined(self.data, of, self.scores(of), pairs, unseen)

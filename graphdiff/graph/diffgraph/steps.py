@@ -7,7 +7,7 @@ that nobody described are :func:`default_paths`. What a path does as an operator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.hetero import HeteroGraph, RelationKey
 
-__all__ = ["Step", "check", "default_paths", "palindrome", "parse_path"]
+__all__ = ["Step", "check", "default_paths", "palindrome", "parse_path", "target_paths"]
 
 
 @dataclass(frozen=True)
@@ -41,26 +41,64 @@ def parse_path(graph: HeteroGraph, text: str) -> tuple[Step, ...]:
     """Steps of a path in words: types joined by ``-``, as in ``author-paper-author``.
 
     Where several relations join two types, the one meant stands in brackets between them:
-    ``paper-[cites]-paper``; a relation of a type with itself has edges both ways.
+    ``paper-[cites]-paper``; a relation of a type with itself has edges both ways. Names may contain
+    ``-`` themselves as long as the path can be read in one way only.
 
     Raises:
-        ArgumentError: A type or relation does not exist, or several relations would do.
+        ArgumentError: A type or relation does not exist, several relations would do, or the path
+            can be read in several ways.
     """
-    words, steps, named = text.split("-"), list[Step](), None
-    if len(words) < 2 or words[0] not in graph.sizes:
-        raise ArgumentError(
-            f"meta-path {text!r}: expected types joined by '-', of {', '.join(graph.sizes)}"
+    readings = [words for words in _readings(graph, text) if len(words) > 1]
+    if not readings:
+        what = (
+            "ends in a relation; end it with a type"
+            if text.endswith("]")
+            else f"expected types joined by '-', of {', '.join(graph.sizes)}, relations between "
+            f"them in brackets, of {_listed(graph)}"
         )
-    at = words[0]
-    for word in words[1:]:
-        if word.startswith("[") and word.endswith("]") and named is None:
-            named = word[1:-1]
-            continue
-        steps.append(_step(graph, text, at, word, named))
-        at, named = word, None
-    if named is not None:
-        raise ArgumentError(f"meta-path {text!r} ends in a relation; end it with a type")
-    return tuple(steps)
+        raise ArgumentError(f"meta-path {text!r}: {what}")
+    possible = [
+        words
+        for words in readings
+        if all(_fitting(graph, a, b, named) for (_, a), (named, b) in pairwise(words))
+    ]
+    if len(possible) > 1:
+        ways = " or as ".join(" - ".join(kind for _, kind in words) for words in possible)
+        raise ArgumentError(
+            f"meta-path {text!r} can be read as {ways}; give the types names without '-'"
+        )
+    words = (possible or readings)[0]
+    return tuple(_step(graph, text, a, b, named) for (_, a), (named, b) in pairwise(words))
+
+
+def target_paths(
+    graph: HeteroGraph, paths: Sequence[str | Sequence[Step]] | None = None
+) -> tuple[tuple[Step, ...], ...]:
+    """Steps of paths from the target type to itself, which a classifier can propagate along.
+
+    Args:
+        graph: Has the relations.
+        paths: Steps, or text for :func:`parse_path`; by default :func:`default_paths`.
+
+    Raises:
+        ArgumentError: There is none, one does not exist, or one starts or ends at another type.
+    """
+    if paths is None:
+        return default_paths(graph)
+    if isinstance(paths, str) or not paths:
+        raise ArgumentError(f"paths is {paths!r}, expected a list of one meta-path or more")
+    found = []
+    for path in paths:
+        steps = parse_path(graph, path) if isinstance(path, str) else tuple(path)
+        check(graph, steps)
+        ends = steps[0].ends[0], steps[-1].ends[1]
+        if ends != (graph.target, graph.target):
+            raise ArgumentError(
+                f"meta-path {path!r} leads from {ends[0]!r} to {ends[1]!r}; here it must start and "
+                f"end at {graph.target!r}, whose nodes have classes"
+            )
+        found.append(steps)
+    return tuple(found)
 
 
 def default_paths(graph: HeteroGraph) -> tuple[tuple[Step, ...], ...]:
@@ -117,11 +155,32 @@ def check(graph: HeteroGraph, steps: Sequence[Step]) -> None:
             raise ArgumentError(f"a step ends at {a.ends[1]!r}, the next starts at {b.ends[0]!r}")
 
 
-def _step(graph: HeteroGraph, text: str, a: str, b: str, named: str | None) -> Step:
+Words = tuple[tuple[str | None, str], ...]
+"""Types of a path, each with the relation that is named before it."""
+
+
+def _readings(graph: HeteroGraph, text: str, first: bool = True) -> Iterator[Words]:
+    """All ways to read a text as names of this graph, longer names first."""
+    named = [] if first else sorted({key[1] for key in graph.relations}, key=len, reverse=True)
+    for name in (None, *named):
+        lead = "" if name is None else f"[{name}]-"
+        for kind in sorted(graph.sizes, key=len, reverse=True):
+            if text == lead + kind:
+                yield ((name, kind),)
+            elif text.startswith(f"{lead}{kind}-"):
+                for rest in _readings(graph, text[len(lead) + len(kind) + 1 :], False):
+                    yield ((name, kind), *rest)
+
+
+def _fitting(graph: HeteroGraph, a: str, b: str, named: str | None) -> list[Step]:
+    """Steps from one type to another."""
     both = [Step(key, back) for key in graph.relations for back in (False, True)]
     fits = [s for s in both if s.ends == (a, b) and named in (None, s.key[1])]
-    if a == b:
-        fits = [s for s in fits if not s.back]
+    return [s for s in fits if not s.back] if a == b else fits
+
+
+def _step(graph: HeteroGraph, text: str, a: str, b: str, named: str | None) -> Step:
+    fits = _fitting(graph, a, b, named)
     if len(fits) == 1:
         return fits[0]
     if not fits:

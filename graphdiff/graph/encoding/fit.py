@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -49,20 +49,20 @@ class GraphSet:
         """Pad and decompose; the weights are 0 and 1 in float32.
 
         Args:
-            graphs: The graphs, all below ``DENSE_NODES`` nodes.
-            target: What is to be predicted; zeros ``[g, 1]`` by default.
+            graphs: The graphs, at least one, all below ``DENSE_NODES`` nodes.
+            target: What is to be predicted: numbers ``[g, k]``, one number for each graph (floats
+                ``[g]``, kept as ``[g, 1]``), or classes (integers ``[g]``). Zeros ``[g, 1]`` by
+                default.
 
         Raises:
-            ArgumentError: Targets do not fit the graphs.
+            ArgumentError: There is no graph, or targets do not fit the graphs.
         """
+        if not len(graphs):
+            raise ArgumentError("a set of graphs needs at least one graph, found none")
+        goal = _target(torch.zeros(len(graphs), 1) if target is None else target, len(graphs))
         _, adj, mask = graphs.dense()
         weights = torch.from_numpy((adj > 0).astype(np.float64))
         real = torch.from_numpy(mask)
-        goal = torch.zeros(len(adj), 1) if target is None else torch.as_tensor(target)
-        if len(goal) != len(adj):
-            raise ArgumentError(f"{len(goal)} targets for {len(adj)} graphs; give one for each")
-        if goal.is_floating_point():
-            goal = goal.float()
         spectrum = decompose(weights, real).to(torch.float32)
         return cls(weights.float(), real, spectrum, goal)
 
@@ -82,7 +82,13 @@ class GraphSet:
         return replace(self, spectrum=self.spectrum.to(device), **moved)
 
     def batches(self, size: int, rng: np.random.Generator | None = None) -> Iterator[GraphSet]:
-        """All graphs in batches of like size; shuffled if there is a generator."""
+        """All graphs in batches of like size; shuffled if there is a generator.
+
+        Raises:
+            ArgumentError: ``size`` is below 1.
+        """
+        if size < 1:
+            raise ArgumentError(f"a batch needs at least one graph, found a size of {size}")
         count = self.mask.sum(1).cpu().numpy()
         order = np.arange(len(self)) if rng is None else rng.permutation(len(self))
         order = order[np.argsort(count[order], kind="stable")]
@@ -90,6 +96,21 @@ class GraphSet:
         for start in starts if rng is None else rng.permutation(starts):
             part = self.select(order[start : start + size])
             yield part if rng is None else replace(part, spectrum=part.spectrum.flipped(rng))
+
+
+def _target(given: NDArray[np.generic] | Tensor, count: int) -> Tensor:
+    """Targets of ``count`` graphs: float32 ``[g, k]``, or classes int64 ``[g]``."""
+    goal = torch.as_tensor(given)
+    if goal.ndim not in (1, 2):
+        raise ArgumentError(
+            f"targets must be numbers [g, k] or classes [g], found the shape {list(goal.shape)}"
+        )
+    if len(goal) != count:
+        raise ArgumentError(f"{len(goal)} targets for {count} graphs; give one for each")
+    if goal.ndim == 1 and not goal.is_floating_point():
+        return goal.long()
+    # One number each: a vector beside outputs [g, 1] would be broadcast to [g, g].
+    return goal.float() if goal.ndim == 2 else goal.float().unsqueeze(1)
 
 
 @dataclass(frozen=True)
@@ -113,6 +134,38 @@ def _errors(out: Tensor, target: Tensor, loss: Loss) -> Tensor:
     if loss == "ce":
         return functional.cross_entropy(out, target, reduction="none")
     return (out - target).abs().mean(1)
+
+
+def _check(net: GraphNetwork, data: GraphSet, loss: Loss, part: str) -> None:
+    """Refuse targets that the loss cannot read or would silently broadcast."""
+    target, g = data.target, len(data)
+    found = f"{target.dtype} {list(target.shape)}"
+    if loss == "l1":
+        wanted = f"floats [{g}, {net.outputs}]"
+        good = target.is_floating_point() and target.shape == (g, net.outputs)
+    else:
+        wanted = f"classes [{g}] from 0 to {net.outputs - 1}"
+        good = not target.is_floating_point() and target.shape == (g,)
+        if good:
+            low, high = int(target.min()), int(target.max())
+            good, found = 0 <= low <= high < net.outputs, f"{low} to {high}"
+    if not good:
+        raise ArgumentError(
+            f"the loss {loss!r} of a network with {net.outputs} outputs needs {wanted} as targets "
+            f"of the {part} graphs, found {found}"
+        )
+
+
+def _ready(net: GraphNetwork, train: GraphSet, valid: GraphSet, loss: Loss) -> None:
+    """Refuse what :func:`fit` cannot train on or select with, before any work."""
+    if loss not in get_args(Loss):
+        raise ArgumentError(f"no loss {loss!r}; there are {', '.join(get_args(Loss))}")
+    if not len(train) or not len(valid):
+        raise ArgumentError(
+            f"expected training and validation graphs, found {len(train)} and {len(valid)}"
+        )
+    for part, data in (("training", train), ("validation", valid)):
+        _check(net, data, loss, part)
 
 
 def predict(net: GraphNetwork, data: GraphSet, *, batch: int = 256) -> Tensor:
@@ -143,7 +196,8 @@ def fit(
         net: Is changed.
         train: Training graphs.
         valid: Graphs that choose the epoch; never those that are reported on.
-        loss: ``"l1"`` (mean absolute error) or ``"ce"`` (cross-entropy of classes).
+        loss: ``"l1"`` (mean absolute error; targets ``[g, outputs]``) or ``"ce"`` (cross-entropy;
+            classes ``[g]``).
         epochs: Passes over the training graphs.
         batch: Graphs of a step.
         lr: Largest learning rate.
@@ -151,12 +205,15 @@ def fit(
         seed: Of batches and signs.
 
     Raises:
-        ArgumentError: There is nothing to train on or to select with.
+        ArgumentError: There is nothing to train on or to select with, a number is not positive,
+            the loss is unknown, or targets do not fit it and the outputs of the network.
     """
-    if not len(train) or not len(valid):
+    if min(epochs, batch) < 1 or not lr > 0:
         raise ArgumentError(
-            f"expected training and validation graphs, found {len(train)} and {len(valid)}"
+            f"expected epochs and batch of at least 1 and lr > 0, found epochs={epochs}, "
+            f"batch={batch} and lr={lr}"
         )
+    _ready(net, train, valid, loss)
     rng = np.random.default_rng(seed)
     groups = [
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": weight_decay},

@@ -67,7 +67,7 @@ class GraphNetwork(nn.Module):
         scale: float = 20.0,
     ) -> None:
         super().__init__()
-        self.encode, self.scale = encode, scale
+        self.encode, self.scale, self.outputs = encode, scale, outputs
         self.first = nn.Linear(inputs + 1, hidden)
         self.norm = FirstBatchNorm(int(encode.width)) if encode is not None else None  # type: ignore[arg-type]
         width = int(encode.width) if encode is not None else 0  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def relabelled(graphs: Graphs, seed: int = 0) -> Graphs:
 def graph_codes(net: GraphNetwork, graphs: Graphs, *, batch: int = 512) -> Float:
     """Outputs of a network ``[g, outputs]`` in float64; the network is left in float64."""
     net.double().eval()
-    found = []
+    found = [np.zeros((0, net.outputs))]
     for start in range(0, len(graphs), batch):
         _, dense, real = graphs.dense(slice(start, start + batch))
         adj, mask = torch.from_numpy((dense > 0).astype(np.float64)), torch.from_numpy(real)
@@ -70,9 +70,10 @@ def graph_codes(net: GraphNetwork, graphs: Graphs, *, batch: int = 512) -> Float
 def neighbourhood_codes(net: GraphNetwork, graphs: Graphs) -> Float:
     r"""Codes from the graphs that the neighbours of each node form among themselves.
 
-    The code of a graph is :math:`\sum_i \tanh(c_i)` over the codes of its neighbourhoods (nodes
-    without neighbours are left out), which is stronger than any encoding from the spectrum of the
-    whole graph on strongly regular graphs.
+    The code of a graph is :math:`\sum_i \mathrm{arsinh}(c_i)` over the codes of its neighbourhoods
+    (nodes without neighbours are left out; a graph without edges has zeros), which is stronger than
+    any encoding from the spectrum of the whole graph on strongly regular graphs. Nothing in it
+    depends on other graphs or saturates, so codes of different calls can be compared.
     """
     parts, owner = [], []
     sizes = []
@@ -85,10 +86,10 @@ def neighbourhood_codes(net: GraphNetwork, graphs: Graphs) -> Float:
                 parts.append(np.stack([i, j], 1))
                 sizes.append(len(near))
                 owner.append(number)
-    codes = graph_codes(net, Graphs.from_lists(sizes, parts))
-    spread = np.abs(codes - codes.mean(0)).max() or 1.0
-    found = np.zeros((len(graphs), codes.shape[1]))
-    np.add.at(found, owner, np.tanh((codes - codes.mean(0)) / spread))
+    found = np.zeros((len(graphs), net.outputs))
+    if parts:
+        codes = graph_codes(net, Graphs.from_lists(sizes, parts))
+        np.add.at(found, owner, np.arcsinh(codes))
     return found
 
 

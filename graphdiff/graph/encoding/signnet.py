@@ -1,10 +1,12 @@
 r"""SignNet (Lim et al., ICLR 2023, arXiv 2202.13013): blind to the signs of eigenvectors.
 
-.. math:: p = \rho\Bigl(\textstyle\sum_k \phi(v_k, \lambda_k) + \phi(-v_k, \lambda_k)\Bigr)
+.. math:: p = \rho\Bigl(\frac{1}{2 d} \textstyle\sum_{k=1}^d
+    \phi(v_k, \lambda_k) + \phi(-v_k, \lambda_k)\Bigr)
 
 with a GIN for :math:`\phi`, which sees one eigenvector at a time (of norm :math:`\sqrt n`) as a
-feature of the nodes, and an MLP for :math:`\rho`. The sum over ``k`` takes any number of
-eigenvectors. Rotations within an eigenspace still change it, and near such a choice it is unstable.
+feature of the nodes, and an MLP for :math:`\rho`. The mean over the ``d`` eigenvectors of a graph,
+in place of the sum, takes any number of them and stays of one size. Rotations within an eigenspace
+still change it, and near such a choice it is unstable.
 """
 
 from __future__ import annotations

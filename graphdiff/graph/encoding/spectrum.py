@@ -70,6 +70,11 @@ class Spectrum:
         return Spectrum(self.values.to(like), self.vectors.to(like), kept)
 
 
+def _known(kind: str) -> None:
+    if kind not in ("normalised", "plain"):
+        raise ArgumentError(f"kind of Laplacian {kind!r}: expected 'normalised' or 'plain'")
+
+
 def laplacian(adj: Tensor, kind: Kind = "normalised", *, least: float = 1e-12) -> Tensor:
     """The Laplacian of the module docstring.
 
@@ -84,8 +89,7 @@ def laplacian(adj: Tensor, kind: Kind = "normalised", *, least: float = 1e-12) -
     """
     if adj.ndim < 2 or adj.shape[-1] != adj.shape[-2]:
         raise ArgumentError(f"adj must be square matrices [..., n, n], found {list(adj.shape)}")
-    if kind not in ("normalised", "plain"):
-        raise ArgumentError(f"kind of Laplacian {kind!r}: expected 'normalised' or 'plain'")
+    _known(kind)
     n = adj.shape[-1]
     off = adj * (1 - torch.eye(n, dtype=adj.dtype, device=adj.device))
     degree = off.abs().sum(-1)
@@ -106,6 +110,8 @@ def decompose(
     least: float = 1e-12,
 ) -> Spectrum:
     """Spectra of a batch, with one batched dense decomposition; no gradient goes through it.
+
+    A graph whose weights are not finite has a spectrum of NaN; the others are not touched by it.
 
     Args:
         adj: Symmetric weights ``[b, n, n]``, zero at padding.
@@ -135,9 +141,15 @@ def decompose(
         raise ArgumentError(f"mask must be [{b}, {n}] as adj says, found {list(mask.shape)}")
     d = n if k is None else k
     matrix = laplacian(adj.detach(), kind, least=least)
+    # One bad graph must not end the decomposition of all: its spectrum is NaN, which the checks of
+    # whoever reads it report with the component and the sample.
+    bad = ~matrix.isfinite().flatten(1).all(1)
+    matrix = matrix.masked_fill(bad[:, None, None], 0.0)
     # Padding gets an eigenvalue above all others: none exceeds twice the largest diagonal entry.
     top = 2 * matrix.diagonal(dim1=1, dim2=2).amax(1, keepdim=True) + 1
     level, vector = torch.linalg.eigh(matrix + torch.diag_embed(top * (~mask).to(adj.dtype)))
+    level = level.masked_fill(bad[:, None], torch.nan)
+    vector = vector.masked_fill(bad[:, None, None], torch.nan)
     return _selected(level, vector, mask, d, whole)
 
 
@@ -155,33 +167,37 @@ def _selected(level: Tensor, vector: Tensor, mask: Tensor, d: int, whole: bool) 
     return Spectrum(values * kept, vectors * both, kept)
 
 
-def lowest(
-    matrix: Any, k: int, *, kind: Kind = "normalised", seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The lowest eigenpairs of one sparse graph of any size.
+def lowest(matrix: Any, k: int, *, kind: Kind = "normalised", seed: int = 0) -> Spectrum:
+    """The lowest eigenpairs of one sparse graph of any size, as a batch of one in float64.
 
     Connected components are decomposed one by one, small ones densely and large ones by Lanczos
     iterations on a shifted matrix, and merged: eigenvalues that several components share, zero
-    above all, are found as often as they occur.
+    above all, are found as often as they occur. A component of at most ``k`` nodes is decomposed
+    densely whatever its size, in cubic time.
 
     Args:
-        matrix: Symmetric weights, ``scipy.sparse`` ``[n, n]``.
+        matrix: Symmetric weights, ``scipy.sparse`` ``[n, n]``; the diagonal is ignored.
         k: How many pairs; fewer come back if the graph has fewer.
         kind: Which Laplacian.
         seed: Of the starting vectors of the iterations.
 
     Returns:
-        Eigenvalues ascending ``[d]`` and eigenvectors ``[n, d]``, ``d = min(k, n)``.
+        Eigenvalues ascending ``[1, d]`` and eigenvectors ``[1, n, d]``, ``d = min(k, n)``, all of
+        them kept.
 
     Raises:
-        ArgumentError: The matrix is not square or not symmetric, or ``k`` is below 1.
+        ArgumentError: The matrix is not square, symmetric and finite, ``k`` is below 1, or the kind
+            is unknown.
     """
     import scipy.sparse as sp
     from scipy.sparse.csgraph import connected_components
 
-    weights = sp.csr_matrix(matrix, dtype=np.float64)
+    _known(kind)
+    weights = sp.csr_matrix(matrix, dtype=np.float64, copy=True)
     if weights.shape[0] != weights.shape[1] or k < 1:
         raise ArgumentError(f"expected a square matrix and k >= 1, found {weights.shape}, k = {k}")
+    if not np.isfinite(weights.data).all():
+        raise ArgumentError("the matrix has weights that are not finite; drop or mend them first")
     if abs(weights - weights.T).max() > 1e-9:
         raise ArgumentError("the matrix is not symmetric; give (matrix + matrix.T) / 2")
     weights.setdiag(0)
@@ -199,7 +215,8 @@ def lowest(
     dense = np.zeros((weights.shape[0], len(first)))
     for column, pick in enumerate(first):
         dense[places[pick], column] = vectors[pick]
-    return joined[first], dense
+    pair = torch.from_numpy(joined[first])[None], torch.from_numpy(dense)[None]
+    return Spectrum(*pair, torch.ones(1, len(first), dtype=torch.bool))
 
 
 def _component(
@@ -213,11 +230,11 @@ def _component(
     degree = np.asarray(abs(weights).sum(1)).ravel()
     scale = np.ones(n) if kind == "plain" else 1 / np.sqrt(np.maximum(degree, 1e-12))
     matrix = sp.diags(scale) @ (sp.diags(degree) - weights) @ sp.diags(scale)
-    if n < DENSE_NODES and (n < 200 or k > n // 4):
+    if k >= n or (n < DENSE_NODES and (n < 200 or k > n // 4)):
         level, vector = np.linalg.eigh(matrix.toarray())
         return level[:k], vector[:, :k]
     top = 2 * float(matrix.diagonal().max())  # the largest eigenvalue of the shifted matrix
     shifted = top * sp.identity(n, format="csr") - matrix
-    level, vector = eigsh(shifted, min(k, n - 1), which="LA", v0=rng.random(n), tol=1e-10)
+    level, vector = eigsh(shifted, k, which="LA", v0=rng.random(n), tol=1e-10)
     order = np.argsort(-level)
     return top - level[order], vector[:, order]

@@ -3,9 +3,11 @@ r"""Return probabilities of random walks (RWPE; Dwivedi et al., 2022, arXiv 2110
 .. math:: p_i = \bigl[(M)_{ii}, (M^2)_{ii}, \dots, (M^K)_{ii}\bigr], \qquad M = D^{-1} A.
 
 The diagonal of a power is the same for the symmetric :math:`\hat A = D^{-1/2} A D^{-1/2}`, and
-:math:`(\hat A^{s + t})_{ii} = \sum_j (\hat A^s)_{ij} (\hat A^t)_{ij}`: half of the products do. It
-equals :math:`\sum_k (1 - \lambda_k)^t V_{ik}^2`, one map of :class:`~graphdiff.graph.encoding.spe`
-on the diagonal, so SPE with polynomials of degree ``K`` knows all of it.
+:math:`(\hat A^{s + t})_{ii} = \sum_j (\hat A^s)_{ij} (\hat A^t)_{ij}`: half of the products do. At
+a node with edges it equals :math:`\sum_k (1 - \lambda_k)^t V_{ik}^2`, one map of
+:class:`~graphdiff.graph.encoding.spe` on the diagonal, so SPE with polynomials of degree ``K``
+knows all of it. (A walk has no step to make from an isolated node, whose probabilities are 0; the
+sum is 1 there, since :math:`\lambda = 0`.)
 """
 
 from __future__ import annotations

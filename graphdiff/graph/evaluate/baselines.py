@@ -13,8 +13,9 @@ With :math:`\hat A = \tilde D^{-1/2}(A + I)\tilde D^{-1/2}`, :math:`\tilde D` th
                        :math:`\hat A X W + X R` (as in Luo et al., 2024)
 =====================  =======================================================================
 
-Each has a small grid (weight decay of networks, :math:`k`, :math:`\alpha`), of which the best
-validation accuracy decides, ties by validation loss: a baseline that is not tuned proves nothing.
+Each has a small grid (weight decay of networks, :math:`k`, :math:`\alpha`), of which the best on
+validation is taken, by accuracy (by the area under the ROC curve where that selects), ties by loss:
+a baseline that is not tuned proves nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.adjacency import SparseOperator, adjacency, both_ways, spread
 from graphdiff.graph.evaluate.scores import node_scores
-from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
+from graphdiff.graph.evaluate.training import FitConfig, Fitted, check_splits, fit_nodes
 from graphdiff.graph.node_features import Features, compressed, dropout, linear
 from graphdiff.graph.sparse import Pattern
 
@@ -63,26 +64,29 @@ def baseline(
         data: The graph; features as they should be seen (see :meth:`NodeData.normalised`).
         split: Nodes to train on, to select on, to test on.
         seed: Of initialisation and dropout.
-        config: Training of those that are trained; their weight decay is from the grid.
+        config: Training of those that are trained, but for their weight decay, which is from the
+            grid; and by which score the best of the grid is chosen.
         stop: Asked after each epoch whether to stop there.
 
     Raises:
         ArgumentError: The name is unknown.
+        DataError: The split does not fit the graph.
     """
     if name not in BASELINES:
         raise ArgumentError(f"unknown baseline {name!r}, expected one of {', '.join(BASELINES)}")
+    config = config or FitConfig()
+    check_splits(data, [split], config.select)
     if name == "majority":
         return _majority(data, split)
     if name == "label-propagation":
-        return _propagation(data, split)
-    config = config or FitConfig()
+        return _propagation(data, split, config.score)
     if name == "sgc":
-        return _best(_hops(data, split, seed, config, stop), data, split)
+        return _best(_hops(data, split, seed, config, stop), data, split, config.score)
     runs = (
         _network(name, data, split, seed, replace(config, weight_decay=decay, map_decay=None), stop)
         for decay in DECAYS
     )
-    return _best(runs, data, split)
+    return _best(runs, data, split, config.score)
 
 
 def normalised_adjacency(edges: Tensor, n: int, loops: bool = True) -> tuple[Pattern, Tensor]:
@@ -232,7 +236,7 @@ def _majority(data: NodeData, split: Split) -> Fitted:
     return _untrained(logits, data, split, began)
 
 
-def _propagation(data: NodeData, split: Split) -> Fitted:
+def _propagation(data: NodeData, split: Split, score: str) -> Fitted:
     y = data.features.new_zeros(data.n, len(data.classes))
     y[split.train, data.labels[split.train]] = 1
     # Nodes that no label reaches get the most frequent class.
@@ -243,7 +247,7 @@ def _propagation(data: NodeData, split: Split) -> Fitted:
         began = time.process_time()
         f = spread(SparseOperator(pattern, values), y, alpha, ROUNDS)
         runs.append(_untrained((f + prior).log(), data, split, began))
-    return _best(runs, data, split)
+    return _best(runs, data, split, score)
 
 
 def _untrained(logits: Tensor, data: NodeData, split: Split, began: float) -> Fitted:
@@ -256,14 +260,14 @@ def _untrained(logits: Tensor, data: NodeData, split: Split, began: float) -> Fi
     return Fitted(logits, scores, 0, 0, time.process_time() - began)
 
 
-def _best(runs: Iterable[Fitted], data: NodeData, split: Split) -> Fitted:
-    """The run of best validation accuracy, ties by loss; with the CPU time of all."""
-    part = split.val if len(split.val) else split.train
+def _best(runs: Iterable[Fitted], data: NodeData, split: Split, score: str) -> Fitted:
+    """The run of the best validation score, ties by loss; with the CPU time of all."""
+    name, part = ("val", split.val) if len(split.val) else ("train", split.train)
     best: tuple[Any, Fitted] | None = None
     seconds = 0.0
     for run in runs:
         loss = float(nn.functional.cross_entropy(run.logits[part], data.labels[part]))
-        rank = (run.scores["val" if len(split.val) else "train"]["accuracy"], -loss)
+        rank = (run.scores[name][score], -loss)
         seconds += run.seconds
         if best is None or rank > best[0]:
             best = (rank, run)

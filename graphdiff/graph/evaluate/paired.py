@@ -57,7 +57,9 @@ class Paired:
     """Mean of the paired differences, its 95 % interval, and the two-sided p-value.
 
     ``overlap`` is the one that was corrected for. Differences that are all the same number have no
-    spread to be judged by: the p-value is 1 where that number is zero and 0 elsewhere.
+    spread to be judged by: the interval is not known (``nan``), nor is the p-value, which is 1
+    where that number is zero. Accuracies are multiples of one over the test nodes, so that two or
+    three splits often differ alike by chance.
     """
 
     n: int
@@ -68,6 +70,8 @@ class Paired:
     overlap: float = 0.0
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.difference:+.3g} in each of n = {self.n}: no spread, no interval"
         interval = f"{self.low:+.3g} to {self.high:+.3g}"
         return f"{self.difference:+.3g} ({interval}), p = {self.p:.2g}, n = {self.n}"
 
@@ -114,7 +118,9 @@ def paired(a: Iterable[float], b: Iterable[float], overlap: float = 0.0) -> Pair
     mean, scale = float(d.mean()), math.sqrt((1 / n + overlap) * float(d.var(ddof=1)))
     # Equal differences leave rounding errors as their variance.
     if scale <= 1e-12 * max(abs(mean), float(np.abs(first).max()), 1e-300):
-        return Paired(n, mean, mean, mean, 1.0 if np.allclose(mean, 0) else 0.0, overlap)
+        return Paired(
+            n, mean, math.nan, math.nan, 1.0 if np.allclose(mean, 0) else math.nan, overlap
+        )
     half = _quantile(n - 1) * scale
     p = float(2 * stats.t.sf(abs(mean) / scale, n - 1))
     return Paired(n, mean, mean - half, mean + half, p, overlap)
@@ -123,15 +129,17 @@ def paired(a: Iterable[float], b: Iterable[float], overlap: float = 0.0) -> Pair
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm, 1979), in the given order.
 
+    A ``nan``, of a test that could not be made (:func:`paired`), stays and is not counted.
+
     Raises:
         ArgumentError: One is not between 0 and 1.
     """
-    p = _finite(p_values, "p-values") if len(p_values) else np.zeros(0)
+    p = np.asarray(list(p_values), np.float64)
     if bool(((p < 0) | (p > 1)).any()):
         raise ArgumentError(f"p-values lie between 0 and 1, found {list(p_values)}")
-    order = np.argsort(p, kind="stable")
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
+    order = np.argsort(p, kind="stable")[: int((~np.isnan(p)).sum())]  # nan comes last
+    raised = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    corrected = np.full(len(p), np.nan)
     corrected[order] = np.minimum(raised, 1.0)
     return [float(x) for x in corrected]
 

@@ -4,7 +4,9 @@ r"""Scores of predicted classes: accuracy, F1 and the area under the ROC curve.
 :math:`2 TP / (2 TP + FP + FN)`. The area under the ROC curve of two classes is the chance that a
 positive is scored above a negative, ties counting half:
 :math:`\mathrm{AUC} = (\sum_{+} \mathrm{rank} - n_+(n_+ + 1)/2) / (n_+ n_-)`;
-of more classes it is the mean over the classes, each against the rest.
+of more classes it is the mean over the classes, each against the rest by its log-probability (a
+logit says nothing beside that of another node: adding a number to all logits of one node is the
+same prediction).
 """
 
 from __future__ import annotations
@@ -39,17 +41,20 @@ def roc_auc(scores: Any, labels: Any) -> float:
     """Area under the ROC curve.
 
     Args:
-        scores: ``[n]`` for two classes (higher means class 1), or ``[n, classes]``.
+        scores: ``[n]`` for two classes (higher means class 1), or logits ``[n, classes]``.
         labels: Integer classes ``[n]``.
 
     Raises:
         ArgumentError: A class is absent, so that there is no curve.
     """
+    from scipy.special import log_softmax
+
     s, y = np.asarray(scores, np.float64), np.asarray(labels)
     if s.ndim == 2 and s.shape[1] == 2:
         s = s[:, 1] - s[:, 0]
     if s.ndim == 1:
         return _binary_auc(s, y == 1)
+    s = log_softmax(s, 1)
     return float(np.mean([_binary_auc(s[:, c], y == c) for c in range(s.shape[1])]))
 
 
@@ -57,7 +62,7 @@ def node_scores(logits: Any, labels: Any) -> dict[str, float]:
     """Accuracy, macro F1 and, where every class occurs, the area under the ROC curve.
 
     Args:
-        logits: Any increasing scores of the classes ``[n, classes]``.
+        logits: Logits ``[n, classes]``.
         labels: Integer classes ``[n]``.
     """
     s, y = np.asarray(logits, np.float64), np.asarray(labels)
@@ -75,7 +80,7 @@ def _binary_auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> flo
     if up == 0 or down == 0:
         raise ArgumentError(
             f"the area under the ROC curve needs both classes, found {up} positive and {down} "
-            "negative labels; take a larger test set, or accuracy"
+            "negative labels; score more nodes, or take accuracy"
         )
     ranks = rankdata(scores)
     return float((ranks[positive].sum() - up * (up + 1) / 2) / (up * down))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphdiff.core.errors import TrainingError, require
-from graphdiff.data.nodes import Split
-from graphdiff.graph.evaluate.scores import node_scores
+from graphdiff.core.errors import DataError, TrainingError, require
+from graphdiff.data.nodes import NodeData, Split
+from graphdiff.graph.evaluate.scores import node_scores, roc_auc
 
-__all__ = ["FitConfig", "Fitted", "fit_nodes"]
+__all__ = ["FitConfig", "Fitted", "check_splits", "fit_nodes"]
 
 Forward = Callable[[], Tensor]
 
@@ -55,6 +55,11 @@ class FitConfig:
         decay = self.map_decay
         require("fit.map_decay", decay is None or decay >= 0, decay, "0 or more, or none")
 
+    @property
+    def score(self) -> str:
+        """By which methods and settings are compared: ``roc_auc`` where it selects."""
+        return "roc_auc" if self.select == "roc_auc" else "accuracy"
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -82,6 +87,38 @@ class Fitted:
         return self.scores["test"]["accuracy"]
 
 
+def check_splits(data: NodeData, splits: Sequence[Split], select: str) -> None:
+    """Refuse splits that do not fit the graph, before anything is trained on them.
+
+    Args:
+        data: The graph.
+        splits: Splits that need not be its own.
+        select: As in :class:`FitConfig`.
+
+    Raises:
+        DataError: A split takes nodes that do not exist or have no label, or a class is absent
+            where ``select`` needs all.
+    """
+    for split in splits:
+        data.check_split(split)
+        _check_selection(data.labels, split, data.classes, select)
+
+
+def _check_selection(labels: Tensor, split: Split, classes: Sequence[str], select: str) -> None:
+    """Refuse a part to select on where the area under the ROC curve is not known."""
+    if select != "roc_auc":
+        return
+    name, part = ("validation", split.val) if len(split.val) else ("training", split.train)
+    here = set(labels[part].tolist())
+    absent = [c for k, c in enumerate(classes) if k not in here]
+    if absent:
+        raise DataError(
+            f"the {name} part of a split has no node of class {', '.join(absent[:4])}, but the "
+            "area under the ROC curve (fit.select = roc_auc) needs all classes there; take another "
+            "split, or fit.select = accuracy"
+        )
+
+
 def fit_nodes(
     network: nn.Module,
     forward: Forward,
@@ -106,8 +143,11 @@ def fit_nodes(
         stop: Asked after each epoch whether to stop there, with the best weights so far.
 
     Raises:
+        DataError: A class is absent where ``config.select`` needs all.
         TrainingError: The loss is not finite.
     """
+    classes = [str(c) for c in range(int(labels.max()) + 1)]
+    _check_selection(labels, split, classes, config.select)
     began, own = time.process_time(), (groups or {}).get("maps", [])
     inner = {id(p) for p in own}
     rest = [p for p in network.parameters() if id(p) not in inner]
@@ -163,6 +203,4 @@ def _validate(
             return loss, loss
         if select == "accuracy":
             return float((logits.argmax(1) == truth).float().mean()), loss
-        from graphdiff.graph.evaluate.scores import roc_auc
-
         return roc_auc(logits.cpu(), truth.cpu()), loss

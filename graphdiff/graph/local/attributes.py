@@ -25,11 +25,13 @@ def with_attributes(graph: LocalGraph, features: Any, gamma: float) -> Reweighte
 
     Args:
         graph: The graph.
-        features: Attributes ``[n, f]``, dense or scipy sparse.
+        features: Attributes ``[n, f]``, numbers, dense or scipy sparse (in CSR: other forms are
+            converted first). Rows are looked at when their nodes are reached.
         gamma: :math:`\gamma \ge 0`, in 1 / units of the squared attributes.
 
     Raises:
-        ArgumentError: Not a row for each node, a value that is not finite, or a bad ``gamma``.
+        ArgumentError: Not a row for each node, no numbers, a bad ``gamma``, or, once it is reached,
+            a value that is not finite.
     """
     if not 0 <= gamma < np.inf:
         raise ArgumentError(f"gamma must be 0 or more and finite, found {gamma}")
@@ -43,11 +45,23 @@ def with_attributes(graph: LocalGraph, features: Any, gamma: float) -> Reweighte
 
 
 def squared_distances(features: Any, left: Int, right: Int) -> Float:
-    """Squared distances ``[m]`` of the attributes of pairs of nodes."""
-    difference = features[left] - features[right]
-    if sparse.issparse(difference):
-        return np.asarray(difference.multiply(difference).sum(1), np.float64).ravel()
-    found: Float = (np.asarray(difference, np.float64) ** 2).sum(1)
+    """Squared distances ``[m]`` of the attributes of pairs of nodes.
+
+    Raises:
+        ArgumentError: One of them is not finite.
+    """
+    # Whole numbers wrap around and truth values have no difference: fractions first.
+    first, second = (features[rows].astype(np.float64) for rows in (left, right))
+    with np.errstate(invalid="ignore", over="ignore"):  # refused below
+        gap = first - second
+        squares = gap.multiply(gap) if sparse.issparse(gap) else np.square(gap)
+        found: Float = np.asarray(squares.sum(1), np.float64).ravel()
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        raise ArgumentError(
+            f"attributes hold NaN, infinity or too large a number in row {left[bad[0]]} or "
+            f"{right[bad[0]]}; fill in missing values first"
+        )
     return found
 
 
@@ -55,7 +69,8 @@ def local_gamma(graph: LocalGraph, features: Any, seeds: Any) -> float:
     """One over the median squared distance along the edges of the seeds.
 
     Raises:
-        ArgumentError: A seed is unknown, they have no edges, or all these distances are 0.
+        ArgumentError: A seed is unknown, they have no edges, the median of these distances
+            is 0, or a value is not finite.
     """
     table, numbers = _table(graph, features), graph.find(seeds)
     counts, ends, _ = graph.rows(numbers)
@@ -71,13 +86,13 @@ def local_gamma(graph: LocalGraph, features: Any, seeds: Any) -> float:
 
 
 def _table(graph: LocalGraph, features: Any) -> Any:
-    """Attributes that rows can be taken of."""
+    """Attributes that rows can be taken of; no value is looked at."""
     table = features.tocsr() if sparse.issparse(features) else np.asarray(features)
     if table.ndim != 2 or table.shape[0] != graph.nodes:
         raise ArgumentError(
             f"found attributes of the shape {list(table.shape)} for a graph of {graph.nodes:,} "
             f"nodes; expected [{graph.nodes}, f]"
         )
-    if not np.isfinite(table.data if sparse.issparse(table) else table).all():
-        raise ArgumentError("attributes hold NaN or infinity; fill in missing values first")
+    if table.dtype.kind not in "biuf":
+        raise ArgumentError(f"attributes must be numbers, found {table.dtype}; encode them first")
     return table

@@ -5,8 +5,9 @@ a list of scales. Flow pours the mass ``scale * volume``. A walk that has mixed 
 has the value :math:`d_i / (\text{scale} \cdot \text{volume})` on each node, so heat stops at the
 error :math:`\varepsilon = 1 / (\text{scale} \cdot \text{volume})` and PageRank, which decays with
 the distance from the seeds, at a tenth of it. Of the clusters that they give, the one of lowest
-conductance is returned. Without a volume, volumes are tried that double from that of the seeds up
-to ``reach``.
+conductance is returned. Without a volume, the first one tried is four times that of the seeds; it
+is doubled as long as ``scale * volume`` stays within ``reach`` and half the volume of the graph.
+Where four times is too much, it is half the volume of the graph or what ``reach`` allows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.local.attributes import local_gamma, with_attributes
-from graphdiff.graph.local.diffusion import Diffusion
+from graphdiff.graph.local.diffusion import Diffusion, seeds_of
 from graphdiff.graph.local.flow import flow_diffusion
 from graphdiff.graph.local.graph import Float, Graph, Int, LocalGraph
 from graphdiff.graph.local.heat import heat_kernel
@@ -47,7 +48,7 @@ class LocalCluster:
         conductance: Of it, in the graph before labels or attributes reweighted it.
         score: Scores of its nodes, float64 ``[k]``.
         work: All that was done, the diffusions that were not chosen included, those that were
-            refused for their mass not.
+            refused for too much mass not.
         method: ``flow``, ``pagerank`` or ``heat``.
         seeds: Numbers of the seeds.
         rows: Numbers of its nodes, int64 ``[k]``.
@@ -130,17 +131,19 @@ def local_cluster(
 
     Raises:
         ArgumentError: A seed is unknown or isolated, no source mass fits into the graph or what is
-            connected to the seeds, labels and attributes are both given, or an option is wrong.
+            connected to the seeds, none that fits leaves them, labels and attributes are both
+            given, or an option is wrong.
         DataError: The graph cannot be read.
     """
     _check(method, output, measure, labels, attributes)
     base = local_graph(graph)
+    numbers = seeds_of(base, seed)
     seen = _weighted(base, seed, labels, unlike, known, attributes, gamma)
     where: Graph = base if measure == "original" else seen
     tried = scales if scales is not None else SCALES[method] if volume is not None else (1.5,)
-    reaches, notes = _reaches(base, seed, volume, tried, reach), list(base.notes)
+    reaches, notes = _reaches(base, numbers, volume, tried, reach), list(base.notes)
     best: tuple[float, Int, Diffusion, float] | None = None
-    work, refused = Work(), None
+    work, refused, stuck = Work(), None, list[float]()
     for amount in reaches:
         try:
             found = _diffuse(seen, seed, method, amount, teleport, time, tolerance)
@@ -148,17 +151,21 @@ def local_cluster(
             refused = refused or error
             notes.append(f"a source mass of {amount:.6g} does not fit and was left out")
             continue
+        work = work + found.work
+        if not len(found.support):
+            stuck.append(amount)
+            notes.append(f"a reach of {amount:.6g} does not leave the seeds and was left out")
+            continue
         rows, value, more = _cut(found, where, output)
-        work = work + found.work + more
+        work = work + more
         if best is None or value < best[0]:
             best = (value, rows, found, amount)
     if best is None:
-        assert refused is not None
-        raise refused
+        raise refused if refused is not None and not stuck else _stuck(base, numbers, stuck)
     _, rows, chosen, amount = best
     score = chosen.scores[np.searchsorted(chosen.rows, rows)]
     return LocalCluster(
-        base.name(rows), conductance(base, rows), score, work, method, base.find(seed), rows,
+        base.name(rows), conductance(base, rows), score, work, method, numbers, rows,
         amount, chosen, tuple(notes),
     )  # fmt: skip
 
@@ -199,7 +206,7 @@ def _weighted(
 
 def _reaches(
     base: LocalGraph,
-    seed: Any,
+    seeds: Int,
     volume: float | None,
     multiples: Sequence[float],
     reach: float,
@@ -213,10 +220,19 @@ def _reaches(
         raise ArgumentError(f"scales must be above 0 and finite, found {list(multiples)}")
     if volume is not None:
         return sorted(s * volume for s in multiples)
-    least = 4 * float(base.degree[base.find(seed)].sum())
-    top = max(least, min(reach / max(multiples), base.volume / 2 / max(multiples)))
-    steps = int(np.log2(top / least)) if least > 0 else 0
-    return sorted(s * least * 2.0**k for k in range(steps + 1) for s in multiples)
+    half = base.volume / 2
+    first = min(4 * float(base.degree[seeds].sum()), half, min(reach, 1.5 * half) / max(multiples))
+    top = min(reach, half) / max(multiples)
+    steps = int(np.log2(max(top / first, 1)))
+    return sorted(s * first * 2.0**k for k in range(steps + 1) for s in multiples)
+
+
+def _stuck(base: LocalGraph, seeds: Int, amounts: Sequence[float]) -> ArgumentError:
+    """The error where no reach that fits leaves the seeds."""
+    return ArgumentError(
+        f"no reach (scale * volume) that fits, up to {max(amounts):.6g}, leaves the seeds, whose "
+        f"degrees sum to {float(base.degree[seeds].sum()):.6g}; give a larger volume"
+    )
 
 
 def _diffuse(

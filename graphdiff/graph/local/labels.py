@@ -36,18 +36,20 @@ def with_labels(
 ) -> Reweighted:
     r"""A graph whose edges between unlike labels are weakened, as they are read.
 
+    Labels are looked up for the nodes that a query reaches, and no others.
+
     Args:
         graph: The graph.
-        labels: Of the nodes ``[n]`` in the order of their numbers (any number of classes); a
-            mapping from names to labels; or a function of numbers ``[m]`` to labels ``[m]``, which
-            is asked only about nodes that a query reaches.
+        labels: Of the nodes ``[n]`` in the order of their numbers (any number of classes, numbers
+            or words); a mapping from names to labels; or a function of numbers ``[m]`` to labels
+            ``[m]``.
         unlike: The factor :math:`\epsilon` of edges between unlike labels, in ``[0, 1]``.
         known: Labels that are certain, by name; they replace the given ones. Seeds are in the
             cluster, so give them its label: a wrong one shuts the seed in.
 
     Raises:
-        ArgumentError: Not one label for each node, a label is missing, an unknown name, or a bad
-            factor.
+        ArgumentError: Not one label for each node, an unknown name, a bad factor; or, once its node
+            is reached, a label that is missing, or words among numbers.
     """
     if not 0 <= unlike <= 1:
         raise ArgumentError(f"the factor of unlike ends lies between 0 and 1, found {unlike}")
@@ -61,7 +63,14 @@ def label_factor(
     ask = _corrected(graph, _asked(graph, labels), known)
 
     def factor(left: Int, right: Int) -> Float:
-        found: Float = np.where(ask(left) == ask(right), 1.0, unlike)
+        # Both ends in one question, so that both answers are of one type.
+        both = ask(np.concatenate([left, right]))
+        if both.dtype.kind == "f" and not np.isfinite(both).all():
+            raise ArgumentError(
+                "labels hold NaN or infinity; give missing ones a class of their own"
+            )
+        same = both[: len(left)] == both[len(left) :]
+        found: Float = np.where(same, 1.0, unlike)
         return found
 
     return factor
@@ -71,49 +80,74 @@ def _corrected(graph: LocalGraph, ask: Ask, known: Mapping[Any, Any]) -> Ask:
     """Answers in which those that are known are replaced."""
     if not known:
         return ask
-    certain = {int(graph.find(name)[0]): label for name, label in known.items()}
+    at = np.array([int(graph.find(name)[0]) for name in known], np.int64)
+    order = np.argsort(at)
+    at, certain = at[order], np.asarray(list(known.values()))[order]
 
     def corrected(numbers: Int) -> NDArray[Any]:
-        found = np.array(ask(numbers))
-        for number, label in certain.items():
-            found[numbers == number] = label
-        return found
+        found = ask(numbers)
+        place = np.minimum(np.searchsorted(at, numbers), len(at) - 1)
+        hit = at[place] == numbers
+        if not hit.any():
+            return found
+        if {_kind(found), _kind(certain)} == {"numbers", "words"}:
+            raise ArgumentError(
+                f"labels are {_kind(found)}, known ones {_kind(certain)} such as "
+                f"{certain[place[hit]].tolist()[0]!r}: give both as the same"
+            )
+        # Of a type that holds both: a longer word, or a fraction, would be cut to fit.
+        wide = found.astype(np.result_type(found, certain))
+        wide[hit] = certain[place[hit]]
+        return wide
 
     return corrected
 
 
+def _kind(labels: NDArray[Any]) -> str:
+    return {"U": "words", "S": "words", "O": "objects"}.get(labels.dtype.kind, "numbers")
+
+
 def _asked(graph: LocalGraph, labels: Labels) -> Ask:
     if callable(labels):
-
-        def ask(numbers: Int) -> NDArray[Any]:
-            nodes, where = np.unique(numbers, return_inverse=True)
-            found = np.asarray(labels(nodes))
-            if found.shape != nodes.shape:
-                raise ArgumentError(
-                    f"the function of labels answered with the shape {list(found.shape)} for "
-                    f"{len(nodes)} nodes; it must give one label for each"
-                )
-            return found[where]
-
-        return ask
+        return _each_once(labels, "the function of labels")
     if isinstance(labels, Mapping):
-        names = graph.name(np.arange(graph.nodes))
-        absent = [x for x in names if x not in labels]
-        if absent:
-            raise ArgumentError(
-                f"{len(absent):,} of {graph.nodes:,} nodes have no label, {absent[0]!r} for one; "
-                "label every node, with a class of its own for what is not known"
-            )
-        labels = [labels[x] for x in names]
+        return _each_once(lambda nodes: _looked_up(graph, labels, nodes), "the mapping of labels")
     table = np.asarray(labels)
     if table.shape != (graph.nodes,):
         raise ArgumentError(
             f"found labels of the shape {list(table.shape)} for a graph of {graph.nodes:,} nodes; "
             f"expected [{graph.nodes}], in the order of the nodes"
         )
-    if table.dtype.kind == "f" and not np.isfinite(table).all():
-        raise ArgumentError("labels hold NaN or infinity; give missing ones a class of their own")
     return lambda numbers: table[numbers]
+
+
+def _each_once(find: Callable[[Int], Any], who: str) -> Ask:
+    """Asks about each node once, however many of its edges are read."""
+
+    def ask(numbers: Int) -> NDArray[Any]:
+        nodes, where = np.unique(numbers, return_inverse=True)
+        found = np.asarray(find(nodes))
+        if found.shape != nodes.shape:
+            raise ArgumentError(
+                f"{who} answered with the shape {list(found.shape)} for {len(nodes)} nodes; it "
+                "must give one label for each"
+            )
+        return found[where]
+
+    return ask
+
+
+def _looked_up(graph: LocalGraph, labels: Mapping[Any, Any], nodes: Int) -> list[Any]:
+    """Labels of nodes from a mapping of names."""
+    names = graph.name(nodes)
+    absent = [x for x in names if x not in labels]
+    if absent:
+        raise ArgumentError(
+            f"{len(absent):,} of {len(names):,} nodes that were reached have no label, "
+            f"{absent[0]!r} for one; label every node, with a class of its own for what is not "
+            "known"
+        )
+    return [labels[x] for x in names]
 
 
 def noisy_labels(

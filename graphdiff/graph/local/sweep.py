@@ -3,9 +3,18 @@ r"""Conductance, and the sweep that turns a diffusion into a cluster.
 .. math:: \phi(S) = \mathrm{cut}(S) \big/ \min(\mathrm{vol}\,S,\ \mathrm{vol}\,V - \mathrm{vol}\,S)
 
 A sweep ranks nodes by score, takes the first 1, 2, 3, ... of them, and returns the prefix of lowest
-conductance: one pass over the edges of the nodes with a positive score. On a reweighted graph the
-volume of the whole is not known without reading it; there the cluster is taken to be the smaller
-side.
+conductance: one pass over the edges of the nodes with a positive score.
+
+On a reweighted graph :math:`\mathrm{vol}\,V` is not known without reading all of it. The rest of
+the graph is known before reweighting, :math:`\mathrm{vol}_0`, and is taken to be reweighted as
+much as ``S`` is on average,
+
+.. math:: \mathrm{vol}\,V - \mathrm{vol}\,S \approx \max\bigl(\mathrm{cut}(S),\
+          (\mathrm{vol}_0 V - \mathrm{vol}_0 S)\ \mathrm{vol}\,S / \mathrm{vol}_0 S\bigr).
+
+That is exact where all factors are equal, and 0 for the whole graph, which is no cluster. Up to
+half of :math:`\mathrm{vol}_0 V` it makes ``S`` the smaller side, whose volume is exact; beyond, the
+conductance is an estimate.
 """
 
 from __future__ import annotations
@@ -29,7 +38,7 @@ def sweep(diffusion: Diffusion, graph: Graph | None = None) -> tuple[Int, Float,
 
     Returns:
         Numbers ``[k]`` of the cluster, best score first; the conductances ``[r]`` of all prefixes
-        (infinite for the whole graph); the work.
+        (infinite for the whole graph; estimates beyond half of a reweighted one); the work.
 
     Raises:
         ArgumentError: No node has a positive score.
@@ -44,7 +53,10 @@ def sweep(diffusion: Diffusion, graph: Graph | None = None) -> tuple[Int, Float,
 
 
 def conductance(graph: Graph, rows: Int) -> float:
-    """Conductance of a set of different nodes, given by their numbers ``[k]``."""
+    """Conductance of a set of different nodes, given by their numbers ``[k]``.
+
+    On a reweighted graph it is an estimate for more than half of the volume, see the module.
+    """
     return float(_prefixes(graph, rows)[0][-1])
 
 
@@ -57,14 +69,23 @@ def _prefixes(graph: Graph, ranked: Int) -> tuple[Float, Work]:
     other = rank[ends]
     rank[ranked] = -1
     graph.base.give_back(rank)
-    volume = np.cumsum(np.bincount(owner, weights, minlength=len(ranked)))
+    volume = np.cumsum(np.bincount(owner, weights, minlength=len(ranked)), dtype=np.float64)
     # An edge is inside as soon as the later of its ends is.
     earlier = (other >= 0) & (other < owner)
     inside = np.cumsum(np.bincount(owner[earlier], weights[earlier], minlength=len(ranked)))
     cut = np.maximum(volume - 2 * inside, 0)
-    side = volume
-    if isinstance(graph, LocalGraph):
-        side = np.minimum(volume, graph.volume - volume)
+    side = np.minimum(volume, _rest(graph, ranked, volume, cut))
     small = 1e-9 * volume  # running sums end within rounding of the volume of the whole
     found = np.where(side > small, np.where(cut > small, cut, 0) / np.maximum(side, small), np.inf)
     return found, Work(0, 0, 0, len(ends), 0)
+
+
+def _rest(graph: Graph, ranked: Int, volume: Float, cut: Float) -> Float:
+    """Volumes ``[r]`` of what is outside of each prefix; an estimate on a reweighted graph."""
+    if isinstance(graph, LocalGraph):
+        return graph.volume - volume
+    held: Float = np.cumsum(graph.base.degree[ranked])
+    outside = graph.base.volume - held
+    ratio = np.divide(outside, held, out=np.ones_like(held), where=held > 0)
+    found: Float = np.maximum(cut, volume * ratio)
+    return found

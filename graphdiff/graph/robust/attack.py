@@ -60,7 +60,7 @@ class AttackConfig:
     roundings: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.block, self.steps, self.exchange) < 1 or self.lr <= 0 or self.roundings < 0:
+        if min(self.block, self.steps, self.exchange) < 1 or not self.lr > 0 or self.roundings < 0:
             raise ArgumentError(f"an attack needs positive numbers, found {self}")
 
 
@@ -86,12 +86,17 @@ class Attacked:
 def margin_loss(logits: Tensor, labels: Tensor, nodes: Tensor) -> Tensor:
     """The loss of the module docstring, a number.
 
+    A class that the victim does not know (no node it was trained or selected on has it) is never
+    its answer: such nodes count as lost, whatever the attack does.
+
     Args:
         logits: ``[n, classes]``.
         labels: ``[n]``.
         nodes: Attacked nodes.
     """
     z, y = logits[nodes], labels[nodes, None]
+    unknown = max(int(y.max()) + 1 - z.shape[1], 0)
+    z = torch.nn.functional.pad(z, (0, unknown), value=-torch.inf)
     own = z.gather(1, y)[:, 0]
     other = z.scatter(1, y, -torch.inf).amax(1)
     return -torch.tanh(own - other).mean()
@@ -114,10 +119,16 @@ def project(p: Tensor, budget: float) -> Tensor:
 def flip(data: NodeData, pairs: NDArray[np.int64]) -> NodeData:
     """The graph with these pairs ``u < v`` flipped: edges removed, others added."""
     n = data.n
-    have = data.edges[0].numpy() * n + data.edges[1].numpy()
-    code = np.setxor1d(have, pairs[0] * n + pairs[1])
-    edges = torch.from_numpy(np.stack([code // n, code % n]))
+    code = np.setxor1d(_codes(data), pairs[0] * n + pairs[1])
+    edges = torch.from_numpy(np.stack([code // n, code % n])).to(data.edges.device)
     return replace(data, name=f"{data.name}-attacked", edges=edges)
+
+
+def _codes(data: NodeData) -> NDArray[np.int64]:
+    """Edges ``u < v`` as numbers ``u n + v``."""
+    u, v = data.edges.cpu().numpy()
+    found: NDArray[np.int64] = u * data.n + v
+    return found
 
 
 class _Block:
@@ -125,7 +136,7 @@ class _Block:
 
     def __init__(self, data: NodeData, victim: Victim, size: int, seed: int) -> None:
         self.n, self.victim, self.size = data.n, victim, size
-        self.have = data.edges[0].numpy() * self.n + data.edges[1].numpy()
+        self.have, self.device = _codes(data), data.labels.device
         self.rng = np.random.default_rng(seed)
         self.code = np.zeros(0, np.int64)
 
@@ -152,9 +163,9 @@ class _Block:
         """Logits as a function of the flips of the block."""
         rest = np.setdiff1d(self.have, self.code)
         code = np.concatenate([rest, self.code])
-        there = torch.from_numpy(np.isin(self.code, self.have))
+        there = torch.from_numpy(np.isin(self.code, self.have)).to(self.device)
         told = self.victim.on(np.stack([code // self.n, code % self.n]))
-        ones = torch.ones(len(rest))
+        ones = torch.ones(len(rest), device=self.device)
         return lambda p: told(torch.cat([ones, torch.where(there, 1 - p, p)]))
 
 
@@ -180,39 +191,76 @@ def attack(
         progress: Called after every step with what is done and the loss.
 
     Raises:
-        ArgumentError: The budget is not positive.
+        ArgumentError: The budget is not positive, there is no node to attack or one has no label,
+            no pair may be flipped, or the victim's loss is not finite.
     """
-    if budget < 1:
-        raise ArgumentError(f"an attack needs a budget of one edge or more, found {budget}")
     config = config or AttackConfig()
-    block = _Block(data, victim, config.block, seed)
-    block.fill(np.zeros(0, bool))
-    p = torch.full((len(block.code),), min(1e-3, budget / max(len(block.code), 1)))
+    block = _begin(data, victim, nodes, budget, config, seed)
+    loss_of = lambda answer, p: _checked(margin_loss(answer(p), data.labels, nodes))  # noqa: E731
+    start = min(1e-3, budget / len(block.code))
+    p = torch.full((len(block.code),), start, device=block.device)
     answer = block.answer()
     with torch.no_grad():
-        before = float(margin_loss(answer(torch.zeros_like(p)), data.labels, nodes))
+        before = float(loss_of(answer, torch.zeros_like(p)))
     for step in range(config.steps):
         p.requires_grad_(True)
-        loss = margin_loss(answer(p), data.labels, nodes)
+        loss = loss_of(answer, p)
         (slope,) = torch.autograd.grad(loss, p)
         with torch.no_grad():
             length = config.lr * 0.1 ** (step / config.steps) / slope.abs().max().clamp(min=1e-12)
-            p = project(p + length * slope, budget)
+            p = project(p + length * _checked(slope), budget)
         if progress is not None:
             progress(step + 1, float(loss.detach()))
         if (step + 1) % config.exchange == 0 and step < 0.75 * config.steps:
-            useful = (p > 1e-3).numpy()
-            held = p[torch.from_numpy(useful)]
-            block.fill(useful)
+            useful = p > 1e-3
+            held = p[useful]
+            block.fill(useful.cpu().numpy())
             p = torch.cat([held, held.new_full((len(block.code) - len(held),), 1e-3)])
             answer = block.answer()
     # A fresh answer each time: a victim may remember decisions of the calls before.
-    loss_of = lambda flips: margin_loss(block.answer()(flips), data.labels, nodes)  # noqa: E731
-    chosen, after = _round(p.detach(), loss_of, budget, config.roundings, block.rng)
+    asked = lambda flips: loss_of(block.answer(), flips.to(block.device))  # noqa: E731
+    chosen, after = _round(p.detach().cpu(), asked, budget, config.roundings, block.rng)
     code = np.sort(block.code[chosen.numpy()])
     flips = np.stack([code // data.n, code % data.n])
     added = int((~np.isin(code, block.have)).sum())
     return Attacked(flips, flip(data, flips), before, after, added)
+
+
+def _begin(
+    data: NodeData, victim: Victim, nodes: Tensor, budget: int, config: AttackConfig, seed: int
+) -> _Block:
+    """The first block of pairs; what makes no attack is refused (see :func:`attack`)."""
+    if budget < 1:
+        raise ArgumentError(f"an attack needs a budget of one edge or more, found {budget}")
+    labels = data.labels[nodes]
+    unlabelled = int((labels < 0).sum())
+    if not len(labels) or unlabelled:
+        raise ArgumentError(
+            f"{data.name}: expected nodes with labels to attack, found {len(labels)} nodes, "
+            f"{unlabelled} of them without a label; leave those out"
+        )
+    block = _Block(data, victim, config.block, seed)
+    block.fill(np.zeros(0, bool))
+    if not len(block.code):
+        raise ArgumentError(
+            f"{data.name}: there is no pair of nodes to flip: the graph has {data.n} nodes and "
+            f"{len(block.have)} edges, and the victim would let no other pair in"
+        )
+    return block
+
+
+def _checked(value: Tensor) -> Tensor:
+    """A loss or its gradient, which must be finite: flips chosen by NaN would be anybody's.
+
+    Raises:
+        ArgumentError: It is not.
+    """
+    if not bool(value.isfinite().all()):
+        raise ArgumentError(
+            "the loss of the victim or its gradient is not finite; look at its weights and "
+            "at the features of the graph"
+        )
+    return value
 
 
 @torch.no_grad()

@@ -29,10 +29,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from graphdiff.core.errors import ArgumentError
+from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.adjacency import Operator, SparseOperator, adjacency, both_ways, spread
-from graphdiff.graph.robust.gcn import Fitted, GCNConfig, fit_gcn
+from graphdiff.graph.robust.gcn import Fitted, GCNConfig, check_runs, fit_gcn
 from graphdiff.graph.robust.refine import likely
 from graphdiff.graph.robust.similarity import edge_cosine
 from graphdiff.graph.robust.stable import sparse_features, split_of
@@ -41,9 +41,12 @@ from graphdiff.graph.sparse import Pattern
 __all__ = ["BASELINES", "Baseline", "LowRank", "fit_baseline", "guard", "low_rank", "spread_labels"]
 
 BASELINES = ("gcn", "jaccard", "svd", "guard", "mlp", "sgc", "labels")
-THRESHOLDS = (0.01, 0.03, 0.05)
-RANKS = (10, 50)
-SHARES = (0.5, 0.9, 0.99)
+SETTINGS: dict[str, tuple[float, ...]] = {
+    "jaccard": (0.01, 0.03, 0.05),
+    "svd": (10, 50),
+    "labels": (0.5, 0.9, 0.99),
+}
+"""Thresholds, ranks and shares that are tried."""
 TRIALS = 3
 """Runs of each setting that is tried."""
 
@@ -55,13 +58,13 @@ class Baseline:
     Attributes:
         name: Which.
         accuracy: On the test nodes, of each run.
-        val_accuracy: Mean on the validation nodes.
+        val_accuracy: Mean on the validation nodes; None without any.
         chosen: Setting chosen on validation, if it has one.
     """
 
     name: str
     accuracy: list[float]
-    val_accuracy: float
+    val_accuracy: float | None
     chosen: float | None = None
 
 
@@ -78,6 +81,10 @@ class LowRank:
     left: Tensor
     right: Tensor
     scale: Tensor
+
+    def to(self, device: torch.device | str) -> LowRank:
+        """The same on another device."""
+        return LowRank(*(part.to(device) for part in (self.left, self.right, self.scale)))
 
     def matmul(self, x: Tensor) -> Tensor:
         """The product with ``x`` ``[n, f]``."""
@@ -115,7 +122,8 @@ def guard(edges: NDArray[np.int64], features: Tensor, least: float = 0.1) -> Spa
         least: Edges whose cosine is below are dropped.
     """
     n = len(features)
-    weight = edge_cosine(features, *torch.from_numpy(edges)).double().numpy()
+    ends = torch.from_numpy(edges).to(features.device)
+    weight = edge_cosine(features, *ends).double().cpu().numpy()
     edges, weight = edges[:, weight >= least], weight[weight >= least]
     row, col = both_ways(edges)
     both = np.concatenate([weight, weight])
@@ -126,7 +134,8 @@ def guard(edges: NDArray[np.int64], features: Tensor, least: float = 0.1) -> Spa
     values = np.concatenate([share, 1 / (degree + 1)])
     order = np.argsort(rows * n + cols)
     pattern = Pattern.of(torch.from_numpy(rows[order]), torch.from_numpy(cols[order]), (n, n))
-    return SparseOperator(pattern, torch.from_numpy(values[order]).float())
+    made = SparseOperator(pattern, torch.from_numpy(values[order]).float())
+    return made.to(features.device)
 
 
 def spread_labels(
@@ -141,7 +150,7 @@ def spread_labels(
         share: How much of a node's score is its neighbours', below 1.
         steps: Rounds.
     """
-    start = torch.zeros(len(labels), int(labels[train].max()) + 1)
+    start = torch.zeros(len(labels), int(labels[train].max()) + 1, device=labels.device)
     start[train, labels[train]] = 1.0
     return spread(operator, start, share, steps)
 
@@ -166,48 +175,61 @@ def fit_baseline(
         config: Of the network.
 
     Raises:
-        ArgumentError: There is no such baseline.
+        ArgumentError: There is no such baseline, or ``runs`` is below 1.
+        DataError: The graph has no split, the split does not fit it, or there are no validation
+            nodes to choose a setting on.
     """
     if name not in BASELINES:
         raise ArgumentError(f"no baseline {name!r}; there are {', '.join(BASELINES)}")
+    check_runs(runs)
     split, told = split_of(data, split), config or GCNConfig()
-    edges, n = data.edges.numpy(), data.n
+    if name in SETTINGS and not len(split.val):
+        raise DataError(
+            f"{data.name}: {name} chooses its setting on validation nodes, and the split has none; "
+            "give some"
+        )
     if name == "labels":
         return _spread(data, split)
+    edges, n, device = data.edges.cpu().numpy(), data.n, data.features.device
     inputs = sparse_features(data.features)[0]
-    settings: tuple[float | None, ...] = (None,)
-    make: Callable[[Any], Operator | None] = lambda _: adjacency(*both_ways(edges), n)  # noqa: E731
+    make: Callable[[Any], Operator | None] = lambda _: _hat(edges, data)  # noqa: E731
     if name == "jaccard":
-        words = sp.csr_matrix(data.features.numpy())
-        settings = THRESHOLDS
-        make = lambda least: adjacency(*both_ways(edges[:, likely(edges, words, least)]), n)  # noqa: E731
+        words = sp.csr_matrix(data.features.cpu().numpy())
+        make = lambda least: _hat(edges[:, likely(edges, words, least)], data)  # noqa: E731
     elif name == "svd":
-        settings, make = RANKS, lambda rank: low_rank(edges, n, int(rank))
+        make = lambda rank: low_rank(edges, n, int(rank)).to(device)  # noqa: E731
     elif name == "guard":
         make = lambda _: guard(edges, data.features)  # noqa: E731
     elif name == "mlp":
         make = lambda _: None  # noqa: E731
     elif name == "sgc":
-        hat, told = adjacency(*both_ways(edges), n), replace(told, hidden=0)
+        hat, told = _hat(edges, data), replace(told, hidden=0)
         inputs, make = hat.matmul(hat.matmul(data.features)), lambda _: None
 
     def fit(setting: float | None, runs: int) -> Fitted:
         return fit_gcn(make(setting), inputs, data.labels, split, told, runs=runs, seed=seed)
 
-    best = settings[0]
-    if len(settings) > 1:
-        best = max(settings, key=lambda s: float(fit(s, TRIALS).val_accuracy.mean()))
+    best: float | None = None
+    if name in SETTINGS:
+        best = max(SETTINGS[name], key=lambda s: float(fit(s, TRIALS).val_accuracy.mean()))
     fitted = fit(best, runs)
     accuracy = fitted.accuracy(data.labels, split.test)
-    return Baseline(name, accuracy, float(fitted.val_accuracy.mean()), best)
+    measured = float(fitted.val_accuracy.mean()) if len(split.val) else None
+    return Baseline(name, accuracy, measured, best)
+
+
+def _hat(edges: NDArray[np.int64], data: NodeData) -> SparseOperator:
+    """The usual operator of some edges, where the features are."""
+    return adjacency(*both_ways(edges), data.n).to(data.features.device)
 
 
 def _spread(data: NodeData, split: Split) -> Baseline:
-    operator = adjacency(*both_ways(data.edges.numpy()), data.n)
+    operator = _hat(data.edges.cpu().numpy(), data)
 
     def right(scores: Tensor, nodes: Tensor) -> float:
         return float((scores[nodes].argmax(1) == data.labels[nodes]).double().mean())
 
-    found = {s: spread_labels(operator, data.labels, split.train, s) for s in SHARES}
+    shares = SETTINGS["labels"]
+    found = {s: spread_labels(operator, data.labels, split.train, s) for s in shares}
     best = max(found, key=lambda s: right(found[s], split.val))
     return Baseline("labels", [right(found[best], split.test)], right(found[best], split.val), best)

@@ -34,7 +34,8 @@ class StableClassifier:
         col: Its columns.
         encoder: The encoder.
         stack: The classifiers, one for each run.
-        info: Name and sizes of the graph, validation accuracy, epochs.
+        info: Name, sizes and hashes of the graph with the split that was used, validation accuracy
+            (None without validation nodes), epochs.
     """
 
     config: StableConfig
@@ -47,7 +48,10 @@ class StableClassifier:
 
     @property
     def graph(self) -> Any:
-        """The refined adjacency, a scipy matrix in compressed rows ``[n, n]``; not symmetric."""
+        """The refined adjacency, a scipy matrix in compressed rows ``[n, n]``.
+
+        Symmetric with ``config.symmetric``; without, new neighbours do not listen back.
+        """
         n = len(self.embedding)
         return sp.coo_matrix((np.ones(len(self.row)), (self.row, self.col)), shape=(n, n)).tocsr()
 

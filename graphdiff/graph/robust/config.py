@@ -45,7 +45,7 @@ class StableConfig:
 
     def __post_init__(self) -> None:
         good = 0 <= self.jaccard <= 1 and 0 <= self.recover <= 1 and -1 <= self.cosine <= 1
-        if not good or self.k < 0 or self.beta < 0:
+        if not good or self.k < 0 or not self.beta >= 0:
             raise ArgumentError(
                 "expected jaccard and recover in [0, 1], cosine in [-1, 1], k >= 0 and beta >= 0, "
                 f"found {self}"

@@ -81,10 +81,8 @@ class DenoiseConfig:
     chains: int = 4
 
     def __post_init__(self) -> None:
-        if (
-            min(self.neighbours, self.strangers, self.hidden, self.steps, self.chain, self.chains)
-            < 1
-        ):
+        counts = (self.neighbours, self.strangers, self.hidden, self.steps, self.chain, self.chains)
+        if min(counts) < 1 or not self.lr > 0:
             raise ArgumentError(f"all numbers of a denoiser are positive, found {self}")
 
 

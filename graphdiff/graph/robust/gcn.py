@@ -27,7 +27,7 @@ from graphdiff.data.nodes import Split
 from graphdiff.graph.adjacency import Operator
 from graphdiff.graph.node_features import dropout
 
-__all__ = ["Fitted", "GCNConfig", "Stack", "fit_gcn"]
+__all__ = ["Fitted", "GCNConfig", "Stack", "check_runs", "fit_gcn"]
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ class Fitted:
     Attributes:
         stack: The networks.
         logits: Of every node, ``[runs, n, classes]``.
-        val_loss: Validation loss ``[runs]`` at the last selected epoch.
-        val_accuracy: Validation accuracy ``[runs]`` there.
+        val_loss: Validation loss ``[runs]`` at the last selected epoch; NaN without validation
+            nodes.
+        val_accuracy: Validation accuracy ``[runs]`` there; NaN likewise.
         epoch: That epoch ``[runs]``.
     """
 
@@ -143,6 +144,16 @@ class _Selection:
             old[better] = new.detach()[better]
 
 
+def check_runs(runs: int) -> None:
+    """Refuse less than one run, before any work.
+
+    Raises:
+        ArgumentError: There is none.
+    """
+    if runs < 1:
+        raise ArgumentError(f"expected at least one run, found runs={runs}")
+
+
 def fit_gcn(
     operator: Operator | None,
     features: Tensor,
@@ -165,7 +176,11 @@ def fit_gcn(
         runs: How many networks.
         seed: Of all of them together: runs of one call differ.
         progress: Called after every epoch with what is done and all.
+
+    Raises:
+        ArgumentError: ``runs`` is below 1.
     """
+    check_runs(runs)
     config = config or GCNConfig()
     seen = torch.cat([split.train, split.val])
     classes = int(labels[seen].max()) + 1
@@ -197,6 +212,8 @@ def fit_gcn(
             parameter.copy_(best)
         logits = stack(operator, features).transpose(0, 1).contiguous()
     stack.requires_grad_(False)
+    if not len(split.val):
+        chosen.at[:2] = torch.nan
     return Fitted(stack, logits, chosen.at[0], chosen.at[1], chosen.at[2].long())
 
 

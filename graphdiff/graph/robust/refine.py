@@ -4,8 +4,9 @@ r"""Mending the edges of a graph: drop what joins unlike nodes, add what joins l
 * :func:`put_back`: a view, the graph with some of the dropped edges back;
 * :func:`refine`: of the edges left, those with a cosine of embeddings above ``cosine`` stay, and
   every node listens to its ``k`` most similar nodes, itself among the ``k``, so :math:`k - 1` new
-  ones. Nodes of degree one or less are not listened to: their embedding rests on one edge, which
-  may be the attacker's.
+  ones. Nodes of degree one or less are not among those found: their embedding rests on one edge,
+  which may be the attacker's. With ``symmetric`` whoever is found listens back, so that such nodes
+  are heard as well, by those that they found.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.adjacency import Pairs, both_ways
 from graphdiff.graph.robust.similarity import BLOCK, edge_cosine, edge_jaccard, top_k
 
@@ -56,10 +58,19 @@ def refine(
         k: Most similar nodes of each node, itself included; 0 or 1 adds none.
         symmetric: Whether the new neighbours listen back; as published they do not.
         block: Side of a tile of :func:`~graphdiff.graph.robust.similarity.top_k`.
+
+    Raises:
+        ArgumentError: There are edges, and ``cosine`` would drop all of them.
     """
     n = len(embedding)
     left, right = torch.from_numpy(edges).to(embedding.device)
-    alike = (edge_cosine(embedding, left, right) > cosine).cpu().numpy()
+    value = edge_cosine(embedding, left, right)
+    alike = (value > cosine).cpu().numpy()
+    if len(alike) and not alike.any():
+        raise ArgumentError(
+            f"no edge has a cosine of embeddings above {cosine} (the largest is "
+            f"{float(value.max()):.3g}), so none would be left; lower cosine"
+        )
     row, col = both_ways(edges[:, alike])
     trusted = np.bincount(row, minlength=n) > 1
     if k > 1 and trusted.any():

@@ -47,7 +47,7 @@ def edge_jaccard(
     both = np.zeros(len(left))
     for start in range(0, len(left), 1 << 16):
         part = slice(start, start + (1 << 16))
-        both[part] = sets[left[part]].multiply(sets[right[part]]).sum(1).A1
+        both[part] = np.asarray(sets[left[part]].multiply(sets[right[part]]).sum(1)).ravel()
     either = size[left] + size[right] - both
     return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 

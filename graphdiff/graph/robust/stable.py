@@ -10,7 +10,9 @@ steps that each have their module:
 4. a graph convolution that trusts nodes of high degree is trained on the mended graph, with the
    embeddings as its features (:mod:`~graphdiff.graph.robust.gcn`).
 
-Nothing is dense in the number of nodes: 100,000 of them take less than 4 GiB.
+No step makes anything dense in the number of nodes: 100,000 of them take less than 4 GiB. (Where a
+graph has no features, the indicators that :class:`~graphdiff.data.nodes.NodeData` gives its nodes
+are :math:`n^2` numbers; it refuses them above 20,000 nodes.)
 
 ``Stable(published("cora", 0.2)).fit(data)`` uses the published values for that graph and rate of
 attack; ``Stable().fit(data)`` chooses on validation (:func:`choose`).
@@ -33,7 +35,7 @@ from graphdiff.graph.node_features import compressed
 from graphdiff.graph.robust.classifier import StableClassifier
 from graphdiff.graph.robust.config import StableConfig
 from graphdiff.graph.robust.encoder import Encoder, fit_encoder
-from graphdiff.graph.robust.gcn import Fitted, fit_gcn
+from graphdiff.graph.robust.gcn import Fitted, check_runs, fit_gcn
 from graphdiff.graph.robust.refine import likely, put_back, refine
 
 __all__ = ["Choice", "Embedded", "Stable", "StableClassifier", "choose", "sparse_features"]
@@ -101,9 +103,10 @@ class Stable:
             progress: Called with the stage, what is done of it, and the loss (encoder).
 
         Raises:
-            DataError: The graph has no split.
-            ArgumentError: ``jaccard`` would drop every edge.
+            DataError: The graph has no split, the split does not fit it, or all features are zero.
+            ArgumentError: ``runs`` is below 1, or ``jaccard`` or ``cosine`` would drop every edge.
         """
+        check_runs(runs)
         split = split_of(data, split)
         if self.config is None:
             choice = choose(data, split, seed=seed, progress=progress)
@@ -120,12 +123,12 @@ class Stable:
         )
         fitted = classify(data, split, embedded, pairs, config, runs=runs, seed=seed)
         info = {
-            **data.fingerprint(),
+            **replace(data, splits=(split,)).fingerprint(),
             "seed": seed,
             "dropped_by_features": embedded.dropped,
             "entries": len(pairs[0]),
             "encoder_epochs": len(embedded.losses),
-            "val_accuracy": fitted.val_accuracy.tolist(),
+            "val_accuracy": fitted.val_accuracy.tolist() if len(split.val) else None,
             "epochs": fitted.epoch.tolist(),
         }
         return StableClassifier(
@@ -134,17 +137,20 @@ class Stable:
 
 
 def split_of(data: NodeData, split: Split | None) -> Split:
-    """``split``, or the first one of the graph.
+    """``split``, or the first one of the graph, on the device of its labels.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or it takes nodes that the graph does not have or has no label of.
     """
     if split is None and not data.splits:
         raise DataError(
             f"{data.name}: the graph has no split to train on; pass split=, for example "
             "random_splits(data.labels)[0]"
         )
-    return data.splits[0] if split is None else split
+    found = data.splits[0] if split is None else split
+    data.check_split(found)
+    parts = (found.train, found.val, found.test)
+    return Split(*(part.to(data.labels.device) for part in parts))
 
 
 def represent(
@@ -153,8 +159,15 @@ def represent(
     """Steps 1 and 2: drop unlikely edges and learn embeddings. Labels are not read.
 
     Raises:
+        DataError: All features are zero.
         ArgumentError: ``jaccard`` would drop every edge.
     """
+    if not bool(data.features.any()):
+        raise DataError(
+            f"{data.name}: all features are zero, so that there is nothing to compare nodes by; "
+            "give features, or none (NodeData.of(name, edges, None, labels) makes an indicator of "
+            "each node) with jaccard=0"
+        )
     edges, n = data.edges.cpu().numpy(), data.n
     keep = likely(edges, sp.csr_matrix(data.features.cpu().numpy()), config.jaccard)
     if edges.shape[1] and not keep.any():
@@ -234,7 +247,13 @@ def choose(
         seed: Of encoder, views and classifiers.
         runs: Classifiers whose validation accuracies are averaged.
         progress: As in :meth:`Stable.fit`.
+
+    Raises:
+        DataError: The graph has no split with validation nodes that fits it, or all features are
+            zero.
+        ArgumentError: ``runs`` is below 1, or ``cosine`` of ``base`` would drop every edge.
     """
+    check_runs(runs)
     split = split_of(data, split)
     if not len(split.val):
         raise DataError(f"{data.name}: choosing settings needs validation nodes; give config")

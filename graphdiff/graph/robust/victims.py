@@ -46,14 +46,17 @@ class Victim(Protocol):
 
 
 def entries(
-    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]], n: int
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    n: int,
+    device: torch.device,
 ) -> tuple[Pattern, list[Tensor]]:
     """The joint pattern of several lists of entries, and the place of each entry in it."""
     codes = [row * n + col for row, col in parts]
     every, place = np.unique(np.concatenate(codes), return_inverse=True)
     pattern = Pattern.of(torch.from_numpy(every // n), torch.from_numpy(every % n), (n, n))
     cuts = np.cumsum([len(code) for code in codes])[:-1]
-    return pattern, [torch.from_numpy(part) for part in np.split(place, cuts)]
+    places = [torch.from_numpy(part).to(device) for part in np.split(place, cuts)]
+    return pattern.to(device), places
 
 
 def mirrored(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -62,12 +65,16 @@ def mirrored(pairs: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def scaled(pattern: Pattern, values: Tensor, alpha: float) -> SparseOperator:
-    """Weights normalised as :func:`graphdiff.graph.robust.gcn.adjacency` does, differentiably."""
-    zero = values.new_zeros(pattern.shape[0])
-    power = zero.index_add(0, pattern.row, values) ** alpha
+    """Weights normalised as :func:`graphdiff.graph.adjacency.adjacency` does, differentiably."""
+
+    def sums(values: Tensor) -> Tensor:
+        total = values.new_zeros(pattern.shape[0]).index_add(0, pattern.row, values)
+        return torch.where(total > 0, total, 1.0)  # rows of zeros stay zeros
+
+    power = sums(values) ** alpha
     values = values * power[pattern.row] * power[pattern.col]
     if alpha != -0.5:
-        values = values / zero.index_add(0, pattern.row, values)[pattern.row]
+        values = values / sums(values)[pattern.row]
     return SparseOperator(pattern, values)
 
 
@@ -90,7 +97,9 @@ class PlainVictim:
     def on(self, pairs: NDArray[np.int64]) -> Answer:
         """Logits as a function of weights; see :class:`Victim`."""
         every = np.arange(self.n)
-        pattern, (at, loops) = entries([mirrored(pairs), (every, every)], self.n)
+        pattern, (at, loops) = entries(
+            [mirrored(pairs), (every, every)], self.n, self.features.device
+        )
 
         def answer(weight: Tensor) -> Tensor:
             values = weight.new_zeros(pattern.nnz).index_add(0, at, weight.repeat_interleave(2))
@@ -113,14 +122,16 @@ class StableVictim:
 
     def __init__(self, data: NodeData, model: StableClassifier, margin: float = 0.1) -> None:
         self.n, self.model, self.margin = data.n, model, margin
-        self.words = sp.csr_matrix(data.features.numpy())
+        self.words = sp.csr_matrix(data.features.cpu().numpy())
         self.seen = sparse_features(data.features)[0] @ model.encoder.weight
+        self.device = self.seen.device
         model.stack.eval()
 
     def allowed(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Pairs that survive both prunings, by the embeddings of the fitted graph."""
         config, (u, v) = self.model.config, pairs
-        alike = edge_cosine(self.model.embedding, *torch.from_numpy(pairs)).numpy()
+        left, right = torch.from_numpy(pairs).to(self.device)
+        alike = edge_cosine(self.model.embedding, left, right).cpu().numpy()
         close = alike > config.cosine + self.margin
         close[close] = edge_jaccard(self.words, u[close], v[close]) >= config.jaccard
         found: NDArray[np.bool_] = close
@@ -132,9 +143,10 @@ class StableVictim:
         likely = np.ones(pairs.shape[1], bool)
         if config.jaccard > 0:
             likely = edge_jaccard(self.words, *pairs) >= config.jaccard
-        pairs, kept = pairs[:, likely], torch.from_numpy(likely)
-        left, right = torch.from_numpy(pairs)
-        pattern, (at, loops) = entries([mirrored(pairs), (every, every)], n)
+        pairs, kept = pairs[:, likely], torch.from_numpy(likely).to(self.device)
+        left, right = torch.from_numpy(pairs).to(self.device)
+        own = every if config.beta else every[:0]  # as adjacency() does: no loops without weight
+        pattern, (at, loops) = entries([mirrored(pairs), (own, own)], n, self.device)
         held: list[tuple[Pattern, Tensor, Tensor, Tensor]] = []
         calls = 0
 
@@ -164,15 +176,18 @@ class StableVictim:
     ) -> tuple[Pattern, Tensor, Tensor, Tensor]:
         """The joint pattern of pairs, similar nodes and self-loops, with the place of each."""
         config, n, every = self.model.config, self.n, np.arange(self.n)
-        there = ((weight >= 0.5) & alike).numpy()
+        there = ((weight >= 0.5) & alike).cpu().numpy()
         trusted = np.bincount(pairs[:, there].ravel(), minlength=n) > 1
         near = (every[:0], every[:0])
         if config.k > 1 and trusted.any():
             k = min(config.k, int(trusted.sum()))
-            found = top_k(embedding, k, torch.from_numpy(trusted))[1].numpy()
+            allowed = torch.from_numpy(trusted).to(self.device)
+            found = top_k(embedding, k, allowed)[1].cpu().numpy()
             row, col = np.repeat(every, k), found.ravel()
             near = (row[row != col], col[row != col])
             if config.symmetric:
                 near = (np.concatenate(near), np.concatenate(near[::-1]))
-        pattern, (edges, similar, loops) = entries([mirrored(pairs), near, (every, every)], n)
+        pattern, (edges, similar, loops) = entries(
+            [mirrored(pairs), near, (every, every)], n, self.device
+        )
         return pattern, edges, similar, loops

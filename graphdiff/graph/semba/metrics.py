@@ -32,8 +32,12 @@ def class_f1(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: i
 
 
 def best_threshold(scores: Floats, labels: Floats) -> float:
-    """The threshold of highest macro F1 of signs; for validation, never for the test."""
-    grid = np.quantile(scores, np.linspace(0, 1, 101))
+    """The threshold of highest macro F1 of signs; for validation, never for the test.
+
+    Quantiles of the scores are tried, the least of equals taken, and last one below all scores.
+    """
+    below = np.nextafter(scores.min(), -np.inf)  # all are positive
+    grid = np.append(np.quantile(scores, np.linspace(0, 1, 101)), below)
     truth = labels.astype(np.int64)
     each = [class_f1((scores > c).astype(np.int64), truth, 2).mean() for c in grid]
     return float(grid[int(np.argmax(each))])

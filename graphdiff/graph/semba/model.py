@@ -139,7 +139,7 @@ class SignedTemporalModel:
         """Predict a stream that follows on what the model has seen; it has seen it afterwards.
 
         With ``config.online`` the weights of the network are trained on as well, each batch after
-        it was predicted.
+        it was predicted; with ``config.balance``, classes weigh as in the events before the stream.
 
         Args:
             stream: Of the model's task; its events before ``start`` are those seen so far.
@@ -164,6 +164,8 @@ class SignedTemporalModel:
         learner = Learner(self.net, self._centre, self._spread)
         if self.config.online:
             learner.optimizer = torch.optim.SGD(self.net.parameters(), self.config.online)
+            if self.config.balance:
+                learner.balance = class_weights(stream, stream.start).to(self.state.memory.device)
         self.state, _ = learner.run(self.state, stream)
         self._known = _digest(stream.events, self.state.position)
         return Predictions(self.config.task, stream.scores, stream.labels, self.threshold)
@@ -200,11 +202,19 @@ class SignedTemporalModel:
                   "known": self._known, "threshold": self.threshold, "centre": self._centre,
                   "spread": self._spread},
             seed=self.config.seed, citation=CITATION,
-            metrics={"validation": max(self.epochs, key=lambda e: e.get(MAIN[self.config.task], 0))}
-            if self.epochs else {},
+            metrics=self._validated(),
         )  # fmt: skip
         save_model(directory, tensors, card, overwrite=overwrite)
         return Path(directory)
+
+    def _validated(self) -> dict[str, dict[str, float]]:
+        """Scores of the epoch that was chosen on validation, for the card; nothing without one."""
+        main = MAIN[self.config.task]
+        each = [epoch for epoch in self.epochs if main in epoch]
+        if not each:
+            return {}
+        best = max(each, key=lambda epoch: epoch[main])
+        return {"validation": {k: v for k, v in best.items() if k != "loss"}}
 
     @classmethod
     def load(cls, directory: str | Path, device: str | torch.device = "cpu") -> SignedTemporalModel:

@@ -35,10 +35,10 @@ class Negatives:
 
     Attributes:
         kind: See the module docstring.
-        train: Where training ends, for ``inductive``.
+        train: Where training ends, for ``inductive``: a number of events, 1 or more.
 
     Raises:
-        ArgumentError: The kind is unknown.
+        ArgumentError: The kind is unknown, or ``inductive`` is not told where training ends.
     """
 
     kind: Kind = "random"
@@ -48,6 +48,11 @@ class Negatives:
         if self.kind not in get_args(Kind):
             raise ArgumentError(
                 f"negatives of kind {self.kind!r}: known are {', '.join(get_args(Kind))}"
+            )
+        if self.kind == "inductive" and self.train < 1:
+            raise ArgumentError(
+                "inductive negatives are pairs that have not met in training, found "
+                f"train={self.train}: give train, the number of events of training"
             )
 
     def draw(

@@ -198,7 +198,8 @@ class EventStream:
         seed: Of negatives and of the order of the queries of ``signlink``.
 
     Raises:
-        ArgumentError: A range, task or size out of bounds, or ``start`` inside of an instant.
+        ArgumentError: A range, task or size out of bounds, or ``start`` or ``stop`` inside of an
+            instant.
     """
 
     def __init__(
@@ -221,11 +222,13 @@ class EventStream:
                 f"events {start} to {stop} of {len(events)} in batches of {batch}: expected "
                 "0 <= start < stop <= the number of events, and batches of 1 or more"
             )
-        if start and events.time[start - 1] == events.time[start]:
-            raise ArgumentError(
-                f"event {start} is of the same instant as the one before ({events.time[start]:.15g}"
-                "): a stream starts with an instant; SignedEvents.split() finds such places"
-            )
+        for place, does in ((start, "starts"), (stop, "ends")):
+            if 0 < place < len(events) and events.time[place - 1] == events.time[place]:
+                raise ArgumentError(
+                    f"event {place} is of the same instant as the one before "
+                    f"({events.time[place]:.15g}): a stream {does} with an instant; "
+                    "SignedEvents.split() finds such places"
+                )
         self.events, self.start, self.stop = events, start, stop
         self.task, self.batch, self.teacher, self.seed = task, batch, teacher, seed
         self.negatives = negatives or Negatives()
@@ -239,7 +242,6 @@ class EventStream:
         while here < self.stop:
             last = min(here + self.batch, self.stop) - 1
             here = int(np.searchsorted(self.events.time, self.events.time[last], side="right"))
-            here = min(here, self.stop)
             ends.append(here)
         return ends
 

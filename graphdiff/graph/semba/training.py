@@ -42,9 +42,14 @@ def typical_gap(stream: EventStream) -> float:
     return float(np.median(gaps)) if len(gaps) else 1.0
 
 
-def class_weights(stream: EventStream) -> Tensor:
-    """Weights under which each class has the same share of the training loss."""
-    positive = float((stream.events.weight[: stream.stop] > 0).mean())
+def class_weights(stream: EventStream, end: int | None = None) -> Tensor:
+    """Weights under which each class has the same share of the training loss.
+
+    Args:
+        stream: Whose events and task.
+        end: Events that are counted; None = up to the end of the stream.
+    """
+    positive = float((stream.events.weight[: stream.stop if end is None else end] > 0).mean())
     share = [1 - positive, positive] + [1.0] * (stream.task == "signlink")
     return 1 / torch.tensor(share).clamp(min=1e-3) / len(share)
 

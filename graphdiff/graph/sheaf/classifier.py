@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from graphdiff.core.checks import moving_to
 from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
 from graphdiff.data.nodes import UNKNOWN, NodeData, Split, random_splits
-from graphdiff.graph.evaluate.training import FitConfig, Fitted, fit_nodes
+from graphdiff.graph.evaluate.training import FitConfig, Fitted, check_splits, fit_nodes
 from graphdiff.graph.node_features import Features, compressed
 from graphdiff.graph.sheaf.network import SheafConfig, SheafNetwork
 from graphdiff.graph.sheaf.presets import preset
-from graphdiff.graph.sheaf.scaling import Scaling, choose_scaling, scale_of, scaled
+from graphdiff.graph.sheaf.scaling import Columns, Scaling, choose_scaling, scale_of, scaled
 from graphdiff.graph.sheaf.topology import Topology
 
 __all__ = ["Prediction", "SheafClassifier", "as_nodes"]
@@ -69,11 +70,12 @@ class Described:
 
     Attributes:
         network: Shape.
-        features: Columns.
+        features: How many.
         classes: Names of the classes.
         scaling: Of features.
         nodes: Of the training graph.
         edges_sha256: Hash of its edges.
+        columns: What its features are.
     """
 
     network: SheafConfig
@@ -82,6 +84,7 @@ class Described:
     scaling: Scaling
     nodes: int
     edges_sha256: str
+    columns: Columns = field(default_factory=Columns)
 
 
 class SheafClassifier:
@@ -147,7 +150,8 @@ class SheafClassifier:
             stop: Asked after each epoch whether to stop there, with the best weights so far.
 
         Raises:
-            DataError: Fewer than two classes have labels, or there are no validation nodes.
+            DataError: Fewer than two classes have labels, there are no validation nodes, or the
+                split does not fit the graph.
             TrainingError: The loss is not finite.
         """
         graph = as_nodes(data)
@@ -160,12 +164,16 @@ class SheafClassifier:
         split = split or _default_split(graph, seed)
         if not len(split.val):
             raise DataError("the split has no validation nodes, on which the weights are chosen")
-        chosen = choose_scaling(graph.features) if scaling == "auto" else scaling
-        scale = scale_of(graph.features, chosen)
+        check_splits(graph, [split], training.select)
+        columns = Columns.of(graph)
+        features = columns.arrange(graph, graph.features.shape[1], own=True)
+        chosen = choose_scaling(features) if scaling == "auto" else scaling
+        scale = scale_of(features, chosen)
         about = Described(
-            network, graph.features.shape[1], graph.classes, chosen, graph.n, _hash(graph.edges)
-        )
-        x = compressed(scaled(graph.features, chosen, scale)).to(device)
+            network, graph.features.shape[1], graph.classes, chosen, graph.n, _hash(graph.edges),
+            columns,
+        )  # fmt: skip
+        x = compressed(scaled(features, chosen, scale)).to(device)
         topology, labels = Topology.of(graph.edges, graph.n).to(device), graph.labels.to(device)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -191,7 +199,7 @@ class SheafClassifier:
             data: The graph, or a PyG ``Data``; labels are not looked at and may be absent.
 
         Raises:
-            ArgumentError: It has another number of features, or is another graph and the network
+            ArgumentError: It has other features, or is another graph and the network
                 embeds the nodes of its own (``network.adjacency``).
         """
         graph = as_nodes(data)
@@ -207,9 +215,19 @@ class SheafClassifier:
         """Whether this is the graph it was trained on, by its edges."""
         return _hash(as_nodes(data).edges) == self.about.edges_sha256
 
+    def trained_on(self, data: NodeData | Any) -> bool:
+        """Whether these are the data it was trained on: edges, features and labels."""
+        told = self.facts.get("data") or {}
+        return bool(as_nodes(data).fingerprint()["sha256"] == told.get("sha256"))
+
     def to(self, device: str | torch.device) -> SheafClassifier:
-        """Move the network; returns the classifier itself."""
-        self.network.to(device)
+        """Move the network; returns the classifier itself.
+
+        Raises:
+            ArgumentError: This machine has no such device.
+        """
+        with moving_to(device):
+            self.network.to(device)
         return self
 
     def save(self, folder: str | Path, *, overwrite: bool = False, **fields: Any) -> Path:
@@ -270,20 +288,16 @@ class SheafClassifier:
         return {"kind": self.kind, **asdict(self.about), "classes": list(self.about.classes)}
 
     def _run(self, graph: NodeData, call: Callable[[Features, Topology], Tensor]) -> Tensor:
-        about = self.about
-        if graph.features.shape[1] != about.features:
-            raise ArgumentError(
-                f"{graph.name} has {graph.features.shape[1]} features, the model was trained with "
-                f"{about.features}; give a graph with the same columns"
-            )
-        if about.network.adjacency and not self.knows(graph):
+        about, own = self.about, self.knows(graph)
+        features = about.columns.arrange(graph, about.features, own)
+        if about.network.adjacency and not own:
             raise ArgumentError(
                 f"{graph.name} is another graph than the model was trained on, and the network "
                 f"embeds the rows of that adjacency matrix (network.adjacency = "
                 f"{about.network.adjacency}); train with network.adjacency=0 to predict on others"
             )
         device = next(self.network.parameters()).device
-        x = compressed(scaled(graph.features, about.scaling, self._scale)).to(device)
+        x = compressed(scaled(features, about.scaling, self._scale)).to(device)
         with torch.no_grad():
             return call(x, Topology.of(graph.edges, graph.n).to(device)).cpu()
 
@@ -301,10 +315,6 @@ def as_nodes(data: NodeData | Any) -> NodeData:
             f"expected a NodeData or a PyG Data with edge_index, found {type(data).__name__}; read "
             "files by graphdiff.data.node_sets.load_nodes"
         )
-    if getattr(data, "y", None) is None:
-        x = data.x.cpu().numpy() if data.x is not None else None
-        bare = torch.full((int(data.num_nodes),), UNKNOWN)
-        return NodeData.of(type(data).__name__, data.edge_index.cpu().numpy(), x, bare)
     return NodeData.from_pyg(data)
 
 

@@ -2,7 +2,8 @@
 
 Differences are tested in pairs: over splits by a t test corrected for their overlap
 (:mod:`graphdiff.graph.evaluate.paired`); where there is one split only, over its test nodes by the
-exact sign test of those that one method gets right and the other wrong (McNemar).
+exact sign test of those that one method gets right and the other wrong (McNemar). The two are not
+mixed: a method that a stop left with one split of several has no interval and no test.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Comparison:
         split: Its split.
         plan: Its settings.
         score: ``accuracy`` or ``roc_auc``.
-        overlap: Mean ratio of test to training nodes.
+        overlap: Mean ratio of test to training nodes, of splits with test nodes.
         stopped: Whether somebody asked to stop before all was done.
     """
 
@@ -71,8 +72,18 @@ class Comparison:
         """Runs of a method by split."""
         return {run.split: run for run in self.runs if run.method == method}
 
+    @property
+    def over(self) -> str:
+        """What intervals and tests are over: ``splits`` if several have test nodes."""
+        scored = [run for run in self.of(SHEAF).values() if run.test is not None]
+        return "splits" if len(scored) > 1 else "test nodes"
+
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each method: scores with intervals, and the sheaf against it in pairs."""
+        """A row for each method: scores with intervals, and the sheaf against it in pairs.
+
+        Means are over all splits, of ``test`` over those with test nodes. What is not known is
+        ``None``.
+        """
         names = list(dict.fromkeys(run.method for run in self.runs))
         rows = [self._row(name) for name in names]
         tested = [row for row in rows if row["p"] is not None]
@@ -82,7 +93,7 @@ class Comparison:
 
     def _row(self, name: str) -> dict[str, Any]:
         mine, runs = self.of(SHEAF), self.of(name)
-        values = [run.test for run in runs.values() if run.test is not None]
+        scored = [(run.test, run.right) for run in runs.values() if run.test is not None]
         row: dict[str, Any] = {
             "method": name, "n": len(runs), "val": float(np.mean([r.val for r in runs.values()])),
             "test": None, "low": None, "high": None, "difference": None, "difference_low": None,
@@ -90,9 +101,10 @@ class Comparison:
             "epochs": float(np.mean([run.epochs for run in runs.values()])),
             "seconds": float(np.mean([run.seconds for run in runs.values()])),
         }  # fmt: skip
-        if values:
+        if scored:
+            values = [value for value, _ in scored]
             row["test"] = float(np.mean(values))
-            row["low"], row["high"] = self._interval(values, next(iter(runs.values())).right)
+            row["low"], row["high"] = self._interval(values, scored[0][1])
         both = [k for k in mine if k in runs and mine[k].test is not None]
         if name != SHEAF and both:
             row |= self._paired([mine[k] for k in both], [runs[k] for k in both])
@@ -102,7 +114,7 @@ class Comparison:
         if len(values) > 1:
             found = summary(values)
             return found.low, found.high
-        if self.score != "accuracy":
+        if self.score != "accuracy" or self.over == "splits":
             return None, None
         from scipy.stats import binomtest
 
@@ -114,11 +126,11 @@ class Comparison:
         if len(a) > 1:
             found = paired(a, b, self.overlap)
             return {
-                "difference": found.difference, "difference_low": found.low,
-                "difference_high": found.high, "p": found.p,
+                "difference": found.difference, "difference_low": _known(found.low),
+                "difference_high": _known(found.high), "p": _known(found.p),
             }  # fmt: skip
         difference = {"difference": a[0] - b[0]}
-        if self.score != "accuracy":
+        if self.score != "accuracy" or self.over == "splits":
             return difference
         from scipy.stats import binomtest
 
@@ -126,3 +138,7 @@ class Comparison:
         won, lost = int((first & ~second).sum()), int((second & ~first).sum())
         p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
         return {**difference, "p": p}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -20,7 +20,7 @@ import torch
 
 from graphdiff.data.nodes import NodeData, Split
 from graphdiff.graph.evaluate.baselines import baseline
-from graphdiff.graph.evaluate.training import Fitted
+from graphdiff.graph.evaluate.training import Fitted, check_splits
 from graphdiff.graph.sheaf.classifier import SheafClassifier
 from graphdiff.graph.sheaf.comparison import SHEAF, Comparison, Run
 from graphdiff.graph.sheaf.plan import Plan, draw_plan
@@ -60,11 +60,15 @@ def compare(
         progress: Called as ``progress(done, total)``, in thousandths of a training.
         stop: Asked after each epoch. A training that it cuts short counts only if no other is
             complete; its best weights so far are kept.
+
+    Raises:
+        DataError: A split does not fit the graph.
     """
+    check_splits(data, splits, plan.fit.select)
     rng = np.random.default_rng((seed, 7))
     plans = [plan, *(draw_plan(plan, rng) for _ in range(tune))]
-    score = "roc_auc" if plan.fit.select == "roc_auc" else "accuracy"
-    found = Comparison(score, float(np.mean([s.overlap for s in splits])), plan=plan)
+    overlaps = [s.overlap for s in splits if len(s.test)]
+    found = Comparison(plan.fit.score, float(np.mean(overlaps)) if overlaps else 0.0, plan=plan)
     identity = baselines and plan.network.maps != "identity"
     each = len(plans) * (1 + identity) + len(BESIDE) * baselines
     meter = _Meter(progress, each * len(splits))
@@ -164,8 +168,7 @@ class _Job:
         return model.fitted
 
     def _score(self, fitted: Fitted, part: str) -> float:
-        scores = fitted.scores[part]
-        return scores.get(self.found.score, scores["accuracy"])
+        return fitted.scores[part][self.found.score]
 
     def _rank(self, fitted: Fitted) -> tuple[float, float]:
         part = self.split.val

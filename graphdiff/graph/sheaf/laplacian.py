@@ -215,17 +215,34 @@ class _InverseRoot(torch.autograd.Function):
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix)
         tiny = torch.finfo(values.dtype).eps * values.amax(-1, keepdim=True).clamp(min=0)
-        root = torch.where(values > 8 * tiny, values.clamp(min=1e-30).rsqrt(), 0.0)
-        ctx.save_for_backward(root, vectors)
-        return (vectors * root[..., None, :]) @ vectors.transpose(-1, -2)
+        size = torch.where(values > 8 * tiny, values.clamp(min=1e-30).rsqrt(), 0.0)
+        root = (vectors * size[..., None, :]) @ vectors.transpose(-1, -2)
+        ctx.save_for_backward(root, size, vectors)
+        return root
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        root, vectors = ctx.saved_tensors
-        a, b = root[..., :, None], root[..., None, :]
-        # 1 / (sqrt(l) sqrt(m) (sqrt(l) + sqrt(m))) with sqrt(l) = 1 / a.
-        slope = -(a * b).square() / (a + b).clamp(min=1e-30)
-        turned = vectors.transpose(-1, -2)
-        inner = turned @ grads[0] @ vectors
-        made = vectors @ (slope * inner) @ turned
-        return (made + made.transpose(-1, -2)) / 2
+        # With R R = A^-1: dR R + R dR = -R^2 dA R^2, all that is used being differentiable.
+        root, size, vectors = ctx.saved_tensors
+        inner = (grads[0] + grads[0].transpose(-1, -2)) / 2
+        square = root @ root
+        made: Tensor = _Sylvester.apply(root, square @ inner @ square, size, vectors)
+        return -made
+
+
+class _Sylvester(torch.autograd.Function):
+    """X with X R + R X = C, for R of eigenvalues ``size`` >= 0; zero where R is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, root: Tensor, c: Tensor, size: Tensor, vectors: Tensor) -> Tensor:
+        turned, total = vectors.transpose(-1, -2), size[..., :, None] + size[..., None, :]
+        inner = turned @ c @ vectors
+        made = vectors @ torch.where(total > 0, inner / total, 0.0) @ turned
+        ctx.save_for_backward(root, size, vectors, made)
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        root, size, vectors, made = ctx.saved_tensors
+        y: Tensor = _Sylvester.apply(root, grads[0], size, vectors)
+        return -(made.mT @ y + y @ made.mT), y, None, None

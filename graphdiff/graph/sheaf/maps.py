@@ -142,7 +142,7 @@ def tangent_bases(topology: Topology, features: Tensor, d: int) -> Tensor:
     x = features.double()
     whole = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh.T
     if whole.shape[1] < d:
-        whole = torch.cat([whole, torch.eye(f, dtype=x.dtype)], 1)
+        whole = torch.cat([whole, torch.eye(f, dtype=x.dtype, device=x.device)], 1)
     ends = torch.cat([topology.degree.new_zeros(1), topology.degree.cumsum(0)]).tolist()
     bases = []
     for v in range(n):

@@ -20,6 +20,8 @@ Procrustes alignment, Barbero et al., 2022), the baselines that a gain must be m
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -252,7 +254,12 @@ class SheafNetwork(nn.Module):
 
     def embed(self, x: Features, topology: Topology) -> Tensor:
         """The section ``[n, d, h]`` after the last layer."""
+        return deque(self.sections(x, topology), maxlen=1)[0]
+
+    def sections(self, x: Features, topology: Topology) -> Iterator[Tensor]:
+        """The sections ``[n, d, h]`` after the encoder and after each layer."""
         section = self.encode(x, topology)
+        yield section
         laplacian = self.fixed(x, topology)
         for k, layer in enumerate(self.layers):
             y = self.norms[k](section.flatten(1)).view_as(section) if self.norms else section
@@ -261,7 +268,7 @@ class SheafNetwork(nn.Module):
                 laplacian = self.laplacian(seen, topology, k if self.config.per_layer else 0)
             assert laplacian is not None
             section = layer(y, laplacian) + (section - y if self.norms else 0)
-        return section
+            yield section
 
     def laplacian(self, section: Tensor, topology: Topology, k: int = 0) -> _Operator:
         """The sheaf that learner ``k`` sees in a section ``[n, d, h]``."""

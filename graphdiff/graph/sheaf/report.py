@@ -18,6 +18,10 @@ __all__ = ["draw_report", "facts", "markdown", "principal", "table_rows"]
 
 HEADER = ("method", "n", "val", "test", "95 %", "sheaf minus it", "95 %", "p", "p (Holm)")
 MOST_CLASSES = 10
+STOPPED = (
+    "The run was stopped before it was complete; a method with one split of several has neither "
+    "interval nor test."
+)
 
 
 def facts(
@@ -29,7 +33,7 @@ def facts(
         "homophily": data.homophily,
         "notes": dict(data.notes),
         "score": found.score,
-        "interval_over": over(found),
+        "interval_over": found.over,
         "overlap": found.overlap,
         "rows": found.rows(),
         "runs": [{k: v for k, v in vars(run).items() if k != "right"} for run in found.runs],
@@ -43,11 +47,6 @@ def _plan(found: Comparison) -> dict[str, Any]:
     from dataclasses import asdict
 
     return asdict(found.plan)
-
-
-def over(found: Comparison) -> str:
-    """What the intervals are over."""
-    return "splits" if len(found.of(SHEAF)) > 1 else "test nodes"
 
 
 def table_rows(found: Comparison) -> list[tuple[str, ...]]:
@@ -85,13 +84,6 @@ def markdown(
 ) -> str:
     """The report as text with a table."""
     about = data.fingerprint()
-    how = (
-        "Intervals are Student's over splits; differences are paired by split, their test is "
-        f"corrected for overlapping splits (n_test / n_train = {found.overlap:.2f})."
-        if over(found) == "splits"
-        else "There is one split: intervals are exact binomial ones over its test nodes, and "
-        "differences are tested by the exact sign test of nodes that one method gets right only."
-    )
     lines = [
         f"# Sheaf classifier on {data.name}",
         "",
@@ -100,14 +92,14 @@ def markdown(
         *(f"* {key.replace('_', ' ')}: {value}" for key, value in data.notes.items()),
         "",
         f"{found.score.replace('_', ' ')}, %. Weights and settings were chosen on validation "
-        f"nodes; test nodes were scored once. {how}",
+        f"nodes; test nodes were scored once. {_how(found)}",
         "",
         "| " + " | ".join(HEADER) + " |",
         "|" + " --- |" * len(HEADER),
         *("| " + " | ".join(row) + " |" for row in table_rows(found)),
         "",
         f"The model in this folder is that of split {found.split}, the best on validation.",
-        *(["", "The run was stopped before it was complete."] if found.stopped else []),
+        *(["", STOPPED] if found.stopped else []),
         "",
         "Probes for leaks:",
         "",
@@ -119,6 +111,22 @@ def markdown(
         "",
     ]
     return "\n".join(lines)
+
+
+def _how(found: Comparison) -> str:
+    """What intervals and tests of the table are."""
+    if found.over == "splits":
+        return (
+            "Intervals are Student's over splits; differences are paired by split, their test is "
+            f"corrected for overlapping splits (n_test / n_train = {found.overlap:.2f}), and is "
+            "not made where all differences are equal."
+        )
+    if found.score != "accuracy":
+        return "One split has test nodes, so that neither intervals nor tests are known."
+    return (
+        "One split has test nodes: intervals are exact binomial ones over these, and "
+        "differences are tested by the exact sign test of nodes that one method gets right only."
+    )
 
 
 def principal(x: torch.Tensor) -> NDArray[np.float64]:
@@ -173,7 +181,7 @@ def _bars(axis: Any, found: Comparison) -> None:
     axis.set_yticks(range(len(rows)), [row["method"] for row in reversed(rows)])
     axis.set(
         title=f"{part}, n = {rows[0]['n']} split" + "s" * (rows[0]["n"] > 1),
-        xlabel=f"{found.score.replace('_', ' ')}, % (95 % over {over(found)})",
+        xlabel=f"{found.score.replace('_', ' ')}, % (95 % over {found.over})",
         xlim=(0, 100),
     )
 

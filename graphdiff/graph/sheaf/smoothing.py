@@ -38,19 +38,8 @@ def roughness(topology: Topology, x: Tensor) -> float:
 
 def profile(network: SheafNetwork, x: Tensor, topology: Topology) -> list[float]:
     """Roughness after the encoder and after each layer of a sheaf network."""
-    found: list[float] = []
-    hooks = [
-        layer.register_forward_hook(lambda _m, _i, out: found.append(roughness(topology, out)))
-        for layer in network.layers
-    ]
-    try:
-        with torch.no_grad():
-            network.embed(x, topology)
-            first = roughness(topology, network.encode(x, topology))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [first, *found]
+    with torch.no_grad():
+        return [roughness(topology, section) for section in network.sections(x, topology)]
 
 
 def gcn_profile(topology: Topology, x: Tensor, depth: int, hidden: int, seed: int) -> list[float]:

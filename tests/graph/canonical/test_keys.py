@@ -56,6 +56,48 @@ def test_all_forms_of_a_molecule_have_one_key() -> None:
     assert len(digest) == 64
 
 
+def test_a_key_does_not_depend_on_the_rest_of_the_set() -> None:
+    """Ethane alone and beside ethanol, packed and as a state; classes that say nothing are none."""
+    ethane = Graphs.from_lists([2], [[(0, 1)]], [[0, 0]], [[1]])
+    ethanol = Graphs.from_lists([3], [[(0, 1), (1, 2)]], [[0, 0, 1]], [[1, 1]])
+    methane = Graphs.from_lists([1], [np.zeros((0, 2))], [[0]], [[]])
+    both = concat([ethane, ethanol, methane])
+    keys = canonical_keys(both)
+    assert len(set(keys)) == 3
+    forms = [both, to_state(both), both.to_networkx()]
+    for k, alone in enumerate((ethane, ethanol, methane)):
+        for form in (alone, to_state(alone), alone.to_networkx()):
+            assert canonical_keys(form) == [keys[k]]
+            assert partition(form, *forms)[0].tolist() == [0]
+            assert all(p[k] == 0 for p in partition(form, *forms)[1:])
+    assert canonical_keys(both, colours=False)[::2] == keys[::2]
+    assert canonical_keys(nx.path_graph(2)) == keys[:1]
+
+
+@pytest.mark.parametrize("name", ["search", pytest.param("nauty", marks=NAUTY)])
+def test_colours_count_unless_all_are_the_default(name: Any) -> None:
+    ring = np.array(nx.cycle_graph(5).edges)
+    used, plain = Canonizer(name), ColouredGraph(5, ring)
+    for nodes, edges in (([0] * 5, None), (None, [1] * 5), ([0] * 5, [1] * 5)):
+        graph = shuffled(ColouredGraph(5, ring, nodes, edges), 1)
+        assert used.form(graph) == used.form(plain)
+        assert used.labels(graph).tolist() == used.labels(graph.without_defaults()).tolist()
+    others = [([1] * 5, None), (None, [2] * 5), (None, [0] * 5), ([0] * 5, [1] * 4 + [2])]
+    forms = {used.form(ColouredGraph(5, ring, *colours)) for colours in others}
+    assert len(forms | {used.form(plain)}) == 5
+
+
+@pytest.mark.parametrize("name", ["search", pytest.param("nauty", marks=NAUTY)])
+def test_edgeless_graphs_have_one_key_in_all_forms(name: Any) -> None:
+    """A set may have classes of edges where this graph has no edge; networkx then finds none."""
+    atoms = Graphs.from_lists([1, 3], [np.zeros((0, 2))] * 2, [[3], [2, 0, 2]], [[], []])
+    used = Canonizer(name)
+    keys = canonical_keys(atoms, canonizer=used)
+    assert canonical_keys(atoms.to_networkx(), canonizer=used) == keys
+    assert canonical_keys(to_state(atoms), canonizer=used) == keys
+    assert len(set(keys)) == 2
+
+
 def test_networkx_graphs_may_be_directed_and_have_any_names() -> None:
     there, back = nx.DiGraph([("a", "b"), ("b", "c")]), nx.DiGraph([("c", "b"), ("b", "a")])
     apart = nx.DiGraph([("a", "b"), ("c", "b")])

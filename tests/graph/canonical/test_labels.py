@@ -212,7 +212,9 @@ def test_labels_are_kept_for_graphs_that_come_again() -> None:
     assert canonizer.computed == 4
     colourless = Canonizer("search")
     colourless.labels(graph)
-    colourless.labels(ColouredGraph(10, graph.edges, np.zeros(10, np.int64)))
+    colourless.labels(ColouredGraph(10, graph.edges, np.zeros(10, np.int64)))  # says nothing
+    assert colourless.computed == 1
+    colourless.labels(ColouredGraph(10, graph.edges, np.ones(10, np.int64)))
     assert colourless.computed == 2
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,7 +15,7 @@ from graphdiff.data import sources
 from graphdiff.data.heco import load_heco
 from graphdiff.data.hetero import HeteroGraph, hetero_graph
 from graphdiff.graph.diffgraph.metapath import MetaPath, materialise
-from graphdiff.graph.diffgraph.steps import Step, default_paths, parse_path
+from graphdiff.graph.diffgraph.steps import Step, default_paths, parse_path, target_paths
 
 LONG = "author-paper-venue-paper-author"
 NORMS = ("walk", "row", "symmetric", "count")
@@ -156,6 +158,49 @@ def test_several_relations_must_be_named():
     made = MetaPath.of(graph, "p-[cites]-p", "symmetric")
     assert materialise(made).toarray().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
     assert {p[0].key[1] for p in default_paths(graph)} == {"cites", "like"}
+
+
+def test_names_may_contain_what_joins_them():
+    relations = {("my-doc", "has-a", "tag"): [[0, 0], [1, 0]], ("my-doc", "a", "tag"): [[1, 1]]}
+    graph = hetero_graph("my-doc", relations, [0, 1], sizes={"tag": 2})
+    steps = parse_path(graph, "my-doc-[has-a]-tag-[a]-my-doc")
+    assert [(s.key[1], s.back) for s in steps] == [("has-a", False), ("a", True)]
+    with pytest.raises(ArgumentError, match="say which"):
+        parse_path(graph, "my-doc-tag-my-doc")
+    with pytest.raises(ArgumentError, match="joined by"):
+        parse_path(graph, "my-doc-[has]-tag")
+    assert MetaPath.of(graph, "my-doc-[a]-tag").transposed.name == "tag-my-doc"
+
+
+def test_a_path_with_two_readings_is_refused():
+    relations = {("a", "r", "b"): [[0, 0]], ("a-b", "s", "b"): [[0, 0]]}
+    graph = hetero_graph("a", relations, {0: 0, 1: 1})
+    assert len(parse_path(graph, "a-b-a")) == 2  # a-b and a have no relation
+    more = hetero_graph("a", {**relations, ("a-b", "t", "a"): [[0, 0]]}, {0: 0, 1: 1})
+    with pytest.raises(ArgumentError, match="read as a-b - a or as a - b - a"):
+        parse_path(more, "a-b-a")
+
+
+def test_paths_of_a_classifier_lead_from_the_target_to_itself():
+    graph = toy()
+    by = ("paper", "by", "author")
+    assert target_paths(graph) == default_paths(graph)
+    assert target_paths(graph, ["author-paper-author"]) == ((Step(by, True), Step(by)),)
+    for path in ("author-paper", "paper-author", "paper-venue-paper", (Step(by),)):
+        with pytest.raises(ArgumentError, match="must start and end at 'author'"):
+            target_paths(graph, [LONG, path])
+    for wrong in ([], "author-paper-author"):
+        with pytest.raises(ArgumentError, match="expected a list of one meta-path"):
+            target_paths(graph, wrong)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_relation_without_edges_propagates_zero(norm):
+    graph = toy()
+    key = ("paper", "at", "venue")
+    bare = replace(graph, relations={**graph.relations, key: sp.csr_array((80, 3))})
+    made = MetaPath.of(bare, LONG, norm)
+    assert torch.equal(made(torch.ones(graph.n, 2)), torch.zeros(graph.n, 2))
 
 
 def test_symmetric_needs_a_palindrome():

@@ -12,7 +12,7 @@ import torch
 from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data import sources
 from graphdiff.data.heco import HECO, load_heco
-from graphdiff.data.hetero import from_pyg, hetero_graph
+from graphdiff.data.hetero import Split, from_pyg, hetero_graph
 
 AB = ("a", "r", "b")
 EDGES = {AB: np.array([[0, 0], [1, 0], [2, 1], [3, 1]])}
@@ -169,6 +169,46 @@ def test_unknown_labels_and_target():
     assert graph.labels.tolist() == [0, 1, -1, -1]
     with pytest.raises(ArgumentError, match="is in no relation"):
         hetero_graph("c", EDGES, LABELS)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda v: np.array(v, object)])
+@pytest.mark.parametrize("unknown", [np.nan, None, -1])
+def test_names_of_classes_with_unknown_ones(kind, unknown):
+    graph = hetero_graph("a", EDGES, kind(["x", "y", unknown, "x"]))
+    assert graph.labels.tolist() == [0, 1, -1, 0]
+    assert graph.classes == ("x", "y")
+
+
+def test_labels_that_are_infinite_are_refused():
+    with pytest.raises(DataError, match="fractional"):
+        hetero_graph("a", EDGES, [0.0, np.inf, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("key", [("a", "b"), "arb", ("a", "r", "b", "c"), ("a", 0, "b")])
+def test_relations_have_three_names(key):
+    with pytest.raises(ArgumentError, match="source type, name, target type"):
+        hetero_graph("a", {key: EDGES[AB]}, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("parts", "what"),
+    [
+        (([0, 1], [1], [3]), "train and val share 1 nodes"),
+        (([0, 1], [2], [4]), "test names 1 nodes that do not exist, 4 for one"),
+        (([0, 1], [2], [-1]), "expected positions from 0 to 3"),
+        (([0, 2], [1], [3]), "no training node of class 1"),
+        (([0.0, 1.0], [2], [3]), "train is no int64 array"),
+        (([0, 1], [2], [True, False, False, False]), "test is no int64 array"),
+    ],
+)
+def test_a_split_that_is_given_is_checked(parts, what):
+    graph = hetero_graph("a", EDGES, LABELS)
+    with pytest.raises(DataError, match=what):
+        graph.split(Split(*(np.array(part) for part in parts)))
+    with pytest.raises(DataError, match="val is no int64 array"):
+        graph.split(Split(np.array([0, 1]), [2], np.array([3])))
+    good = Split(*(np.array(part) for part in ([0, 1], [2], [3])))
+    assert graph.split(good) is good
 
 
 def test_resplit_is_fair_and_repeatable():

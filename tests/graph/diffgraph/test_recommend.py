@@ -1,4 +1,4 @@
-"""The recommender: selection, training, saving; the published model; the suite, reduced."""
+"""The recommender: selection, training, saving; the suite, reduced."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffgraph_support import CONFIG, groups
 from scipy import sparse
 
 from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
@@ -24,31 +25,12 @@ from graphdiff.graph.diffgraph.choice import (
     rank_joined,
     select,
 )
-from graphdiff.graph.diffgraph.denoiser import DenoiserConfig, HeteroDenoiser
+from graphdiff.graph.diffgraph.denoiser import HeteroDenoiser
 from graphdiff.graph.diffgraph.latent import train, unit
-from graphdiff.graph.diffgraph.published import Published, PublishedConfig
-from graphdiff.graph.diffgraph.ranking import rank
+from graphdiff.graph.diffgraph.ranking import LAST, Ranks, rank
 from graphdiff.graph.diffgraph.recommend import Recommender
 
 SUITES = Path(__file__).resolve().parents[3] / "benchmarks" / "suites"
-CONFIG = RecommenderConfig(
-    ridges=(5.0, 20.0), width=12, denoiser=DenoiserConfig(steps=4, hidden=16, residual=True),
-    train_steps=(0, 5), mix=(0.0, 0.5), candidates=40,
-)  # fmt: skip
-
-
-def groups(seed: int = 0, users: int = 45, items: int = 60) -> Behaviours:
-    """Users of three groups that like the items of their own group."""
-    draws = np.random.default_rng(seed)
-    likes = np.where(np.arange(users)[:, None] % 3 == np.arange(items)[None] % 3, 0.4, 0.02)
-    view = draws.random((users, items)) < likes
-    buy = view & (draws.random((users, items)) < 0.6)
-    test = np.array([[u, int(draws.choice(np.flatnonzero(buy[u])))] for u in range(users)])
-    view[test[:, 0], test[:, 1]] = buy[test[:, 0], test[:, 1]] = False
-    names = [f"item-{i}" for i in range(items)]
-    relations = {"view": sparse.csr_matrix(view * 1), "buy": sparse.csr_matrix(buy * 1)}
-    return Behaviours.of(relations, "buy", test, items=names,
-                         users=[f"user-{u}" for u in range(users)])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +108,8 @@ def test_places_among_candidates_are_those_of_the_full_ranking(unseen: bool) -> 
     part = rank_joined(data, few, scores[:, :7], data.test, unseen)
     there = (few.items == data.test[:, 1:]).any(1)
     assert (part.places[there] <= expected.places[there]).all()
-    assert (part.places[~there] == 60).all()
+    assert (part.places[~there] == LAST).all()
+    assert Ranks(part.users[~there], part.places[~there]).recall(1000).max() == 0  # nor a hit
 
 
 def test_training_lowers_the_loss_and_touches_no_global_generator() -> None:
@@ -227,66 +210,6 @@ def test_users_without_edges_get_what_is_popular() -> None:
     assert counts[of.items[0]].tolist() == sorted(counts, reverse=True)[:40]
     found = model.recommend(45, 10)
     assert len({name for name, _ in found}) == 10
-
-
-# -- the published model ------------------------------------------------------------------------
-
-
-def test_published_encoder_by_hand() -> None:
-    data = groups(users=9, items=30)
-    model = Published(data, PublishedConfig("target", dim=4))
-    buy = data.edges["buy"].toarray().astype(float)
-    a = np.block([[np.zeros((9, 9)), buy], [buy.T, np.zeros((30, 30))]])
-    root = np.maximum(a.sum(1), 1) ** -0.5
-    p = torch.from_numpy(root[:, None] * a * root[None]).float()
-    e = model.vectors.detach()
-    total, h = e, e
-    for _ in range(2):
-        h = p @ h
-        h = torch.where(h > 0, h, h / 2)
-        total = total + h / h.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    assert torch.allclose(model.views()[0], total, atol=1e-5)
-
-
-def test_published_source_is_the_sum_of_the_other_relations() -> None:
-    data = groups(users=9, items=30)
-    three = replace(data, edges={**data.edges, "cart": data.edges["view"]})
-    two, more = (Published(d, PublishedConfig(dim=4)) for d in (data, three))
-    assert torch.allclose(more.views()[1], 2 * two.views()[1], atol=1e-5)
-    assert torch.allclose(more.views()[0], two.views()[0], atol=1e-6)
-
-
-def test_published_answer_is_target_plus_one_call() -> None:
-    model = Published(groups(), PublishedConfig(dim=8)).eval()
-    target, source = model.views()
-    users, items = model.embed()
-    once = model.denoisers[0].sample(source[:45])
-    assert users == pytest.approx((target[:45] + once).detach().numpy(), abs=1e-6)
-    assert [d.network_calls for d in model.denoisers] == [1, 1]
-    assert items.shape == (60, 8)
-
-
-@pytest.mark.parametrize("variant", ["full", "no-loss", "sum", "target", "union"])
-def test_published_model_learns_the_groups(variant: str) -> None:
-    data = groups()
-    config = PublishedConfig(variant, dim=16, batch=128, epochs=12, lr=1e-2)
-    epochs: list[int] = []
-    model = Published(data, config).fit(lambda epoch, _: epochs.append(epoch))
-    assert epochs == list(range(1, 13))
-    found = rank(model.scorer(), data.test, data.edges["buy"])
-    assert found.recall(20).mean() > 0.55  # at random a third
-
-
-def test_only_the_first_epoch_has_dropout_as_in_the_released_code() -> None:
-    modes: list[bool] = []
-    model = Published(groups(), PublishedConfig(dim=4, epochs=3))
-    model.fit(lambda epoch, m: modes.append(m.training))
-    assert modes == [True, False, False]
-
-
-def test_published_variants_are_known() -> None:
-    with pytest.raises(ArgumentError, match="one of"):
-        PublishedConfig("other")
 
 
 # -- the suite ----------------------------------------------------------------------------------

@@ -127,6 +127,52 @@ def test_bad_data() -> None:
         load_behaviours("ijcai")
 
 
+def test_pairs_are_not_bent_into_shape() -> None:
+    for wrong in ([[2, 2, 0], [0, 1, 3]], [[0, 1, 2]] * 2, [0, 2], [[[0, 2]]]):
+        with pytest.raises(DataError, match=r"expected \[m, 2\]"):
+            small(test=wrong)
+        with pytest.raises(DataError, match=r"expected \[m, 2\]"):
+            small(valid=wrong)
+    for wrong in ([[0, 2.5]], [[0, np.nan]], [["0", "2"]]):
+        with pytest.raises(DataError, match="no whole numbers"):
+            small(test=wrong)
+    assert small(test=[[0.0, 2.0]]).test.tolist() == [[0, 2]]
+    assert small(test=[], valid=[[2, 2]]).valid.tolist() == [[2, 2]]
+
+
+def test_stored_zeros_are_no_edges_and_negative_values_are_refused() -> None:
+    at = ([0, 0, 1], [0, 1, 2])
+    for kept in (np.array([1, 0, 1]), np.array([True, False, True]), np.array([0.5, 0.0, 2.0])):
+        buy = sparse.csr_matrix((kept, at), (2, 4))
+        test = sparse.csr_matrix((kept, ([0, 0, 1], [2, 3, 3])), (2, 4))
+        assert buy.nnz == 3
+        data = Behaviours.of({"buy": buy, "view": buy.tocoo()}, "buy", test)
+        assert data.edges["buy"].toarray().tolist() == [[1, 0, 0, 0], [0, 0, 1, 0]]
+        assert data.edges["view"].nnz == 2
+        assert data.test.tolist() == [[0, 2], [1, 3]]
+    timed = Behaviours.of({"buy": sparse.csr_matrix((np.array([70, 0, 90]), at), (2, 4))}, "buy")
+    assert timed.times["buy"].tolist() == [70, 90]
+    for wrong in (-1.0, np.nan):
+        matrix = sparse.csr_matrix((np.array([1, wrong]), ([0, 1], [0, 1])), (2, 4))
+        with pytest.raises(DataError, match="relation 'view' has values that are negative or NaN"):
+            Behaviours.of({"view": matrix, "buy": sparse.eye(2, 4)}, "buy")
+        with pytest.raises(DataError, match="test has values"):
+            Behaviours.of({"buy": sparse.csr_matrix((2, 4))}, "buy", matrix)
+
+
+def test_tables_that_cannot_be_read(tmp_path) -> None:
+    path = tmp_path / "edges.csv"
+    path.write_bytes("user,item,behaviour\nJos\u00e9,pear,buy\n".encode("latin-1"))
+    with pytest.raises(DataError, match="is not UTF-8 text"):
+        read_edges(path, "buy")
+    path.write_text('user,item,behaviour\na,b,buy\nc,"d,buy\n')
+    with pytest.raises(DataError, match=r"line 3: .*; mend the quotation"):
+        read_edges(path, "buy")
+    path.write_text("user,item,behaviour\na,b,buy\n\nc,,buy\n")
+    with pytest.raises(DataError, match="line 4: item is empty"):
+        read_edges(path, "buy")
+
+
 def test_damaged_and_missing_files(tmp_path) -> None:
     with pytest.raises(DataError, match="diffgraph"):
         load_behaviours("tmall", tmp_path)

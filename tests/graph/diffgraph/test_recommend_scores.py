@@ -11,7 +11,7 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.behaviours import Behaviours
 from graphdiff.graph.diffgraph import ranking, views
 from graphdiff.graph.diffgraph.latent import Latents
-from graphdiff.graph.diffgraph.ranking import rank, top
+from graphdiff.graph.diffgraph.ranking import LAST, rank, top
 from graphdiff.graph.diffgraph.views import Others, conjugate_gradients, item_basis
 from graphdiff.graph.diffgraph.walks import ItemKNN, Popularity, Walk
 
@@ -52,6 +52,17 @@ def test_measures_agree_with_sklearn() -> None:
     assert found.ndcg(7).mean() == pytest.approx(ndcg_score(truth, scores, k=7))
 
 
+def test_what_is_masked_is_a_hit_for_no_k() -> None:
+    """Even where there are fewer items than ``k``."""
+    mask = sparse.csr_matrix([[0, 1, 0]])
+    found = rank(lambda u: np.ones((1, 3)), np.array([[0, 1], [0, 2]]), mask)
+    assert found.places.tolist() == [LAST, 1]
+    for k in (3, 4, 20, 10**6):
+        assert found.recall(k).tolist() == [0.5]
+        best = 1 / np.log2(2) + 1 / np.log2(3)
+        assert found.ndcg(k) == pytest.approx([1 / np.log2(3) / best])
+
+
 def test_ties_share_the_middle_and_a_constant_scorer_gains_nothing() -> None:
     flat = lambda u: np.zeros((len(u), 41), np.float32)  # noqa: E731
     found = rank(flat, np.array([[0, 0], [1, 40]]), sparse.csr_matrix((2, 41)))
@@ -90,6 +101,12 @@ def test_ranking_refuses() -> None:
         rank(lambda u: np.zeros((len(u), 2)), np.array([[0, 1]]), mask)
     with pytest.raises(ArgumentError, match="not finite"):
         rank(lambda u: np.full((len(u), 3), np.nan), np.array([[0, 1]]), mask)
+    for wrong in ([[0, 3]], [[2, 0]], [[0, -1]]):
+        with pytest.raises(ArgumentError, match="outside of 2 users and 3 items"):
+            rank(lambda u: np.zeros((len(u), 3)), np.array(wrong), mask)
+    for wrong in ([[0.0, 1.0]], [0, 1], [[0, 1, 2]]):
+        with pytest.raises(ArgumentError, match="expected integers"):
+            rank(lambda u: np.zeros((len(u), 3)), np.array(wrong), mask)
     with pytest.raises(ArgumentError, match="numbers below 2"):
         top(lambda u: np.zeros((len(u), 3)), [2], mask)
 

@@ -239,3 +239,18 @@ def test_sampling_with_an_encoding_repeats() -> None:
     whole = toy.samples(9, seed=4).raw
     assert toy.samples(9, seed=4, batch_size=2).raw == whole
     assert toy.samples(9, seed=5).raw != whole
+
+
+@pytest.mark.parametrize("kind", ["laplacian", "spe"])
+def test_a_sample_that_diverges_is_named(kind: str) -> None:
+    """The one, and not an error of the decomposition of all."""
+    task = gdss_task(model={"encoding": kind})
+    toy = Model("toy", task, task.build().eval(), Card(kind=task.kind, task={}))
+
+    def spoil(module: Any, args: Any, out: dict[str, Tensor]) -> dict[str, Tensor]:
+        row = torch.arange(len(out["adj"])) == 2  # none where a trial asks for one sample
+        return {**out, "adj": out["adj"].masked_fill(row[:, None, None], torch.nan)}
+
+    toy.denoiser.net.register_forward_hook(spoil)
+    with pytest.raises(ArgumentError, match=r"of sample 2 is not finite \(1 of 3 samples\)"):
+        toy.samples(4, seed=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from encoding_support import dense, rotated, simple_graphs, symmetric_graphs, wi
 
 from graphdiff.core.errors import ArgumentError
 from graphdiff.data.expressivity import cycle_set
+from graphdiff.data.graphs import Graphs
 from graphdiff.graph.encoding.fit import GraphSet, fit, predict
 from graphdiff.graph.encoding.gin import FirstBatchNorm, GINLayer, aggregate
 from graphdiff.graph.encoding.network import ENCODERS, GraphNetwork, build, encoder
@@ -272,13 +275,61 @@ def test_the_best_epoch_is_kept_even_if_it_is_not_the_last() -> None:
         (lambda: encoder("pearl"), "there are none, laplacian"),
         (lambda: EigenvalueMaps(0), "at least 1"),
         (lambda: EigenvalueMaps(2, kind="transformer"), "'mlp' or 'deepsets'"),
+        (lambda: GraphSet.of(Graphs.empty()), "at least one graph"),
         (lambda: GraphSet.of(cycle_set(3).graphs, np.zeros((2, 1))), "2 targets for 3 graphs"),
-        (lambda: fit(GraphNetwork(None, 1), GraphSet.of(cycle_set(2).graphs), _empty()), "2 and 0"),
+        (lambda: GraphSet.of(cycle_set(3).graphs, np.zeros((3, 1, 1))), r"shape \[3, 1, 1\]"),
+        (lambda: next(_set(2).batches(0)), "size of 0"),
+        (lambda: fit(GraphNetwork(None, 1), _set(2), _empty()), "2 and 0"),
+        (lambda: fit(GraphNetwork(None, 1), _set(2), _set(2), loss="mse"), "'mse'; there are l1"),
+        (lambda: fit(GraphNetwork(None, 1), _set(2), _set(2), epochs=0), "epochs=0"),
+        (lambda: fit(GraphNetwork(None, 1), _set(2), _set(2), batch=0), "batch=0"),
+        (lambda: fit(GraphNetwork(None, 1), _set(2), _set(2), lr=0.0), "lr=0.0"),
     ],
 )
 def test_bad_input(call, words) -> None:
     with pytest.raises(ArgumentError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "words"),
+    [
+        ("l1", np.zeros((4, 4)), r"floats \[4, 1\] as targets of the training .* \[4, 4\]"),
+        ("l1", np.arange(4), r"floats \[4, 1\] .* torch.int64 \[4\]"),
+        ("ce", np.zeros(4), r"classes \[4\] from 0 to 0 .* torch.float32 \[4, 1\]"),
+        ("ce", np.arange(4), r"classes \[4\] from 0 to 0 .* found 0 to 3"),
+        ("ce", np.full(4, -1), "found -1 to -1"),
+    ],
+)
+def test_targets_that_the_loss_would_broadcast_are_refused(loss, target, words) -> None:
+    """Of a network with one output, as [g, 1] minus [g, 4] or [g] is no error of torch."""
+    graphs = cycle_set(4).graphs
+    good = GraphSet.of(graphs, np.zeros(4, np.int64) if loss == "ce" else None)
+    bad = GraphSet.of(graphs, target)
+    with pytest.raises(ArgumentError, match=words):
+        fit(GraphNetwork(None, 1), bad, good, loss=loss)
+    with pytest.raises(ArgumentError, match="of the validation graphs"):
+        fit(GraphNetwork(None, 1), good, bad, loss=loss)
+    # A set that was made by hand, its targets a vector.
+    vector = replace(good, target=torch.zeros(4))
+    with pytest.raises(ArgumentError, match=r"torch.float32 \[4\]"):
+        fit(GraphNetwork(None, 1), good, vector, loss=loss)
+
+
+def test_one_number_for_each_graph_is_a_column() -> None:
+    made = cycle_set(20, nodes=(8, 10))
+    count = made.counts[:, 0].astype(float)
+    curves = []
+    for target in (count, count[:, None], made.counts[:, :1]):
+        data = GraphSet.of(made.graphs, target)
+        assert (data.target.dtype, data.target.shape) == (torch.float32, (20, 1))
+        curves.append(fit(build("none", 1, hidden=8), data, data, epochs=2, batch=5).curve)
+    assert curves[0] == curves[1] == curves[2]
+    assert GraphSet.of(made.graphs, made.counts[:, 0].astype(np.int32)).target.dtype == torch.int64
+
+
+def _set(count: int) -> GraphSet:
+    return GraphSet.of(cycle_set(count).graphs)
 
 
 def _empty() -> GraphSet:

@@ -208,6 +208,36 @@ def test_strongly_regular_graphs_are_beyond_every_invariant_encoding() -> None:
     assert found.apart > 90
 
 
+def test_codes_of_neighbourhoods_are_functions_of_the_graph() -> None:
+    """The same in every company; zeros without edges."""
+    graphs, net = cycle_set(6).graphs, build("spe", 4, seed=1)
+    whole = neighbourhood_codes(net, graphs)
+    assert whole.std(0).min() > 1e-6
+    for k in range(6):
+        alone = neighbourhood_codes(net, graphs[k : k + 1])
+        np.testing.assert_allclose(alone, whole[k : k + 1], rtol=1e-9)
+    bare = np.zeros((0, 2), np.int64)
+    mixed = neighbourhood_codes(net, Graphs.from_lists([3, 2], [bare, [(0, 1)]]))
+    assert (mixed[0] == 0).all()
+    assert (mixed[1] != 0).all()
+    assert neighbourhood_codes(net, Graphs.from_lists([3], [bare])).tolist() == [[0.0] * 4]
+    assert neighbourhood_codes(net, Graphs.empty()).shape == (0, 4)
+    assert graph_codes(net, Graphs.empty()).shape == (0, 4)
+
+
+def test_codes_of_large_neighbourhoods_do_not_saturate() -> None:
+    """Of dense graphs codes are large; what bounds them would lose the graphs."""
+    rng = np.random.default_rng(0)
+    pairs = np.stack(np.triu_indices(50, 1), 1)
+    graphs = Graphs.from_lists([50] * 3, [pairs[rng.random(len(pairs)) < 0.8] for _ in range(3)])
+    net = build("spe", 4, seed=2)
+    with torch.no_grad():
+        net.out[-1].bias.add_(50.0)
+    copies = neighbourhood_codes(net, relabelled(graphs))
+    found = separation(neighbourhood_codes(net, graphs), copies)
+    assert (found.apart, found.torn) == (3, 0)
+
+
 def test_a_pair_with_one_spectrum() -> None:
     """A star and a square with a lone node have one spectrum of the adjacency.
 

@@ -13,7 +13,11 @@ from graphdiff.core.errors import ArgumentError
 from graphdiff.data.expressivity import cycle_set
 from graphdiff.data.graphs import Graphs
 from graphdiff.graph.encoding import spectrum as module
-from graphdiff.graph.encoding.laplacian import laplacian_encoding, with_fixed_signs
+from graphdiff.graph.encoding.laplacian import (
+    Eigenvectors,
+    laplacian_encoding,
+    with_fixed_signs,
+)
 from graphdiff.graph.encoding.spectrum import decompose, laplacian, lowest
 from graphdiff.graph.encoding.walks import return_probabilities
 
@@ -179,14 +183,68 @@ def test_large_graphs_component_by_component(kind, monkeypatch) -> None:
     half = sp.coo_matrix((np.ones(len(edges)), edges.T), shape=(n, n))
     matrix = (half + half.T).tocsr()
     expected = np.linalg.eigvalsh(laplacian(torch.from_numpy(matrix.toarray()), kind).numpy())
-    values, vectors = lowest(matrix, 25, kind=kind)
+    found = lowest(matrix, 25, kind=kind)
+    values, vectors = found.values[0].numpy(), found.vectors[0].numpy()
+    assert bool(found.kept.all())
     np.testing.assert_allclose(values, expected[:25], atol=1e-8)
     assert (values < 1e-9).sum() == 13  # three rings, the path, nine isolated nodes
     full = laplacian(torch.from_numpy(matrix.toarray()), kind).numpy()
     np.testing.assert_allclose(full @ vectors, vectors * values, atol=1e-7)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(25), atol=1e-7)
-    small, _ = lowest(matrix[:5, :5], 100, kind=kind)
-    assert len(small) == 5
+    small = lowest(matrix[:5, :5], 100, kind=kind)
+    assert (small.values.shape, small.vectors.shape) == ((1, 5), (1, 5, 5))
+
+
+def ring(n: int) -> sp.csr_matrix:
+    half = sp.coo_matrix((np.ones(n), np.array(cycle(n)).T), shape=(n, n))
+    return (half + half.T).tocsr()
+
+
+def test_encoders_take_the_spectrum_of_a_large_graph() -> None:
+    """Two parts, one of them without symmetries, so that eigenvectors are a choice of sign."""
+    rng = np.random.default_rng(0)
+    weights = np.triu(rng.random((14, 14)), 1)
+    matrix = sp.block_diag([sp.csr_matrix(weights + weights.T), sp.csr_matrix([[0, 1], [1, 0]])])
+    dense = torch.from_numpy(matrix.toarray())[None]
+    mine, theirs = (
+        with_fixed_signs(laplacian_encoding(s, 6))
+        for s in (lowest(matrix, 7), decompose(dense, k=7))
+    )
+    torch.testing.assert_close(mine[..., 1:], theirs[..., 1:])  # the kernel has a basis to choose
+    told = Eigenvectors(6)(dense, torch.ones(1, 16) > 0, lowest(matrix, 7))
+    assert told.shape == (1, 16, 12)
+
+
+def test_all_pairs_of_a_large_component(monkeypatch) -> None:
+    """Lanczos finds one less than there are."""
+    monkeypatch.setattr(module, "DENSE_NODES", 10)
+    for k in (11, 12, 30):
+        found = lowest(ring(12), k)
+        expected = np.sort(1 - np.cos(2 * np.pi * np.arange(12) / 12))[:k]
+        np.testing.assert_allclose(found.values[0].numpy(), expected, atol=1e-9)
+
+
+def test_the_matrix_that_is_given_stays_as_it_is() -> None:
+    matrix = (ring(8) + sp.identity(8)).tocsr()
+    before = matrix.copy()
+    lowest(matrix, 3)
+    assert matrix.nnz == before.nnz
+    assert (matrix.data == before.data).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("how", [{}, {"k": 3, "whole": True}, {"kind": "plain"}])
+def test_a_graph_that_is_not_finite_leaves_the_others_alone(value, how) -> None:
+    adj, mask = dense(symmetric_graphs())
+    good = decompose(adj, mask, **how)
+    adj[1, 0, 3] = adj[1, 3, 0] = value
+    found = decompose(adj, mask, **how)
+    others = torch.tensor([0, 2, 3, 4, 5, 6])
+    assert torch.equal(found.values[others], good.values[others])
+    assert torch.equal(found.vectors[others], good.vectors[others])
+    assert torch.equal(found.kept[others], good.kept[others])
+    assert bool(found.values[1].isnan().all())
+    assert bool(found.vectors[1].isnan().all())
 
 
 def test_a_large_matrix_is_refused_before_any_work(monkeypatch) -> None:
@@ -205,6 +263,8 @@ def test_a_large_matrix_is_refused_before_any_work(monkeypatch) -> None:
         (lambda: laplacian(torch.zeros(3, 3), "random"), "expected 'normalised' or 'plain'"),
         (lambda: lowest(sp.csr_matrix(np.triu(np.ones((3, 3)), 1)), 2), "not symmetric"),
         (lambda: lowest(sp.csr_matrix((2, 3)), 2), "square matrix"),
+        (lambda: lowest(sp.identity(3), 2, kind="norm"), "expected 'normalised' or 'plain'"),
+        (lambda: lowest(sp.csr_matrix([[0, np.nan], [np.nan, 0]]), 1), "not finite"),
         (lambda: return_probabilities(torch.zeros(1, 2, 2), 0), "at least 1"),
         (lambda: laplacian_encoding(decompose(torch.zeros(1, 2, 2)), 0), "at least 1"),
     ],

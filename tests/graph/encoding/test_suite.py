@@ -28,10 +28,37 @@ def test_a_quick_run_has_rows_checks_and_a_picture(tmp_path: Path) -> None:
     assert {row["encoding"] for row in record["trivial"]} == {
         "median of training", "boosting on degrees",
     }  # fmt: skip
-    assert all(check["passed"] for check in record["checks"])
     assert len(record["checks"]) == 12
     assert len({tuple(row) for row in record["table"]}) == 1
     assert suite.draw(record, tmp_path / "spe.png").stat().st_size > 10_000
+
+
+def test_a_missed_bar_is_reported_as_missed() -> None:
+    suite = load_suite("spe")
+    errors = {"none": 0.7, "signnet": 0.3, "laplacian": 0.3, "rwpe": 0.09, "spe": 0.1}
+    ratios = {"signnet": 3e3, "laplacian": 3e4, "spe": 2.0}
+    apart = [("graph8c", name, {"torn": 0}) for name in ("rwpe", "light-spe", "spe")]
+    apart += [("sr25", name, {"not_separated": 105}) for name in ("rwpe", "spe")]
+    found = {
+        "counting": [{"encoding": k, "nmae_regular": v} for k, v in errors.items()],
+        "csl": [{"encoding": "spe", "accuracy": 1.0}],
+        "separation": [{"graphs": g, "encoding": k, **row} for g, k, row in apart],
+        "stability": [
+            {"graphs": "symmetric", "encoding": k, "ratio_small_max": v} for k, v in ratios.items()
+        ],
+    }
+
+    def missed() -> list[str]:
+        return [check["name"] for check in suite._checks(found, False) if not check["passed"]]
+
+    assert missed() == ["counting, regular graphs: error of rwpe over that of SPE"]
+    found["counting"][3]["nmae_regular"] = 0.11
+    assert missed() == []
+    found["csl"][0]["accuracy"] = 0.99
+    found["separation"][1]["torn"] = 1
+    found["separation"][4]["not_separated"] = 104
+    found["stability"][0]["ratio_small_max"] = 19.0
+    assert len(missed()) == 4
 
 
 def test_errors_are_normalised_by_the_deviation_of_each_half() -> None:

@@ -7,9 +7,16 @@ import pytest
 import torch
 from planted import planted
 
-from graphdiff.core.errors import ArgumentError
+from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.data.nodes import NodeData, Split, random_splits
-from graphdiff.graph.evaluate.baselines import BASELINES, GCN, baseline, normalised_adjacency
+from graphdiff.data.synthetic_nodes import contextual_blocks
+from graphdiff.graph.evaluate.baselines import (
+    ALPHAS,
+    BASELINES,
+    GCN,
+    baseline,
+    normalised_adjacency,
+)
 from graphdiff.graph.evaluate.training import FitConfig
 
 QUICK = FitConfig(epochs=60, patience=30)
@@ -130,3 +137,39 @@ def test_an_unknown_name_is_refused():
     data = graph()
     with pytest.raises(ArgumentError, match="gcn-residual"):
         baseline("gat", data, data.splits[0])
+
+
+def test_the_score_that_selects_chooses_from_the_grid(monkeypatch):
+    """The alpha of label propagation: of the highest area under the curve, if that selects."""
+    apart = 0
+    for seed in range(4):
+        data = contextual_blocks(120, 2, homophily=0.7, seed=seed)
+        split = data.splits[0]
+        each = []
+        for alpha in ALPHAS:
+            monkeypatch.setattr("graphdiff.graph.evaluate.baselines.ALPHAS", (alpha,))
+            each.append(baseline("label-propagation", data, split).scores["val"])
+        monkeypatch.undo()
+        for select in ("accuracy", "roc_auc"):
+            config = FitConfig(select=select)
+            found = baseline("label-propagation", data, split, config=config).scores["val"]
+            assert found[select] == max(one[select] for one in each)
+        best = max(each, key=lambda one: one["accuracy"])
+        apart += best["roc_auc"] < max(one["roc_auc"] for one in each)
+    assert apart
+
+
+@pytest.mark.parametrize("name", ["majority", "label-propagation", "gcn"])
+def test_splits_that_do_not_fit_are_refused(name):
+    data = graph()
+    split = data.splits[0]
+    labels = data.labels.clone()
+    labels[split.test[0]] = -1
+    bare = NodeData.of("bare", data.edges, data.features, labels)
+    with pytest.raises(DataError, match="no label"):
+        baseline(name, bare, split)
+    with pytest.raises(DataError, match="node 90"):
+        baseline(name, data, Split(split.train, split.val, torch.tensor([90])))
+    no_two = Split(split.train, split.val[data.labels[split.val] != 2], split.test)
+    with pytest.raises(DataError, match="validation part"):
+        baseline(name, data, no_two, config=FitConfig(select="roc_auc"))

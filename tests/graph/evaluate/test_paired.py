@@ -83,9 +83,15 @@ def test_overlapping_splits_need_the_correction():
     assert np.mean(corrected) < 0.1
 
 
-def test_differences_without_spread():
-    assert paired([0.5, 0.6], [0.5, 0.6]).p == 1.0
-    assert paired([0.5, 0.6], [0.4, 0.5]).p == 0.0
+def test_equal_differences_are_no_evidence():
+    """Two splits that differ alike say nothing of a third; only equal scores are no difference."""
+    found = paired([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], overlap=0.4)
+    assert found.difference == pytest.approx(0.1)
+    assert all(math.isnan(x) for x in (found.low, found.high, found.p))
+    assert "nan" not in str(found)
+    same = paired([0.5, 0.6], [0.5, 0.6])
+    assert (same.difference, same.p) == (0.0, 1.0)
+    assert math.isnan(same.low)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +109,12 @@ def test_holm_by_hand():
     assert holm([]) == []
     with pytest.raises(ArgumentError, match="between 0 and 1"):
         holm([1.2])
+
+
+def test_holm_does_not_count_tests_that_were_not_made():
+    first, none, last = holm([0.04, math.nan, 0.01])
+    assert (first, last) == pytest.approx((0.04, 0.02))
+    assert math.isnan(none)
 
 
 def test_holm_keeps_the_error_rate_of_the_family():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn import metrics
 
 from graphdiff.core.errors import ArgumentError
@@ -15,18 +16,28 @@ from graphdiff.graph.evaluate.scores import accuracy, macro_f1, node_scores, roc
 def test_as_scikit_learn(classes, n):
     rng = np.random.default_rng(n + classes)
     y = np.concatenate([np.arange(classes), rng.integers(classes, size=n - classes)])
-    logits = np.round(rng.normal(size=(n, classes)) + np.eye(classes)[y], 1)  # with ties
+    logits = rng.normal(size=(n, classes)) + np.eye(classes)[y]
+    logits[n // 2 :] = logits[: n - n // 2]  # ties
     p = logits.argmax(1)
     assert accuracy(p, y) == pytest.approx(metrics.accuracy_score(y, p))
     assert macro_f1(p, y) == pytest.approx(metrics.f1_score(y, p, average="macro"))
     if classes == 2:
         wanted = metrics.roc_auc_score(y, logits[:, 1] - logits[:, 0])
     else:
-        wanted = np.mean([metrics.roc_auc_score(y == c, logits[:, c]) for c in range(classes)])
+        wanted = metrics.roc_auc_score(y, softmax(logits, 1), multi_class="ovr")
     assert roc_auc(logits, y) == pytest.approx(wanted)
     assert node_scores(logits, y) == pytest.approx(
         {"accuracy": accuracy(p, y), "macro_f1": macro_f1(p, y), "roc_auc": wanted}
     )
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_number_added_to_all_logits_of_a_node_changes_nothing(classes):
+    rng = np.random.default_rng(classes)
+    y = np.arange(80) % classes
+    logits = rng.normal(size=(80, classes)) + np.eye(classes)[y]
+    shifted = logits + rng.normal(0, 5, (80, 1))
+    assert node_scores(shifted, y) == pytest.approx(node_scores(logits, y))
 
 
 def test_f1_counts_classes_that_are_only_predicted():

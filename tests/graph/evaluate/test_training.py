@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphdiff.core.errors import ConfigError, TrainingError
+from graphdiff.core.errors import ConfigError, DataError, TrainingError
 from graphdiff.data.nodes import Split
 from graphdiff.graph.evaluate.training import FitConfig, fit_nodes
 
@@ -115,6 +115,16 @@ def test_maps_have_their_own_decay():
     assert shrunk.abs().max() < 0.3 * start.abs().max()
     start, same = after(weight_decay=1.0)
     assert same.abs().max() < 0.5 * start.abs().max()
+
+
+def test_a_class_that_validation_lacks_is_told_before_the_first_epoch():
+    x, y, split = problem()
+    val = split.val[y[split.val] != 2]
+    lacking, seen = Split(split.train, val, split.test), []
+    with pytest.raises(DataError, match="validation part of a split has no node of class 2"):
+        fit(x, y, lacking, select="roc_auc", progress=lambda *a: seen.append(a))
+    assert not seen
+    fit(x, y, Split(split.train, split.val, val[:0]), select="roc_auc", epochs=2)
 
 
 def test_a_loss_that_is_not_finite_is_an_error():

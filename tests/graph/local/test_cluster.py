@@ -94,6 +94,40 @@ def test_masses_that_do_not_fit_are_left_out_and_said() -> None:
         local_cluster(graph, 0, volume=500.0)
 
 
+def test_masses_that_stay_on_the_seeds_are_left_out_and_said(planted) -> None:
+    degree = float(planted.degree[3])
+    for output in ("sweep", "support"):
+        found = local_cluster(planted, 3, volume=degree, scales=(0.5, 1.0, 60.0), output=output)
+        assert found.reach == 60 * degree
+        assert sum("does not leave the seeds" in note for note in found.notes) == 2
+        with pytest.raises(ArgumentError, match=r"leaves the seeds.*larger volume"):
+            local_cluster(planted, 3, volume=degree, scales=(0.5, 1.0), output=output)
+    with pytest.raises(ArgumentError, match=r"leaves the seeds.*larger volume"):
+        local_cluster(planted, 3, "pagerank", volume=degree / 100)
+    # The centre of a star keeps up to half of the volume, and all is too much.
+    with pytest.raises(ArgumentError, match=r"that fits, up to 6,.*sum to 6"):
+        local_cluster(nx.star_graph(6), 0, volume=6.0, scales=(1.0, 2.0))
+    with pytest.raises(ArgumentError, match="isolated"):
+        local_cluster(local_graph([(0, 1)], nodes=3), 2, "pagerank")
+
+
+@pytest.mark.parametrize("method", ["flow", "pagerank", "heat"])
+def test_volumes_of_ones_own_fit(planted, method) -> None:
+    """Half of the graph and ``reach`` are the most, also where four times the seed is more."""
+    for graph, reach in ((nx.path_graph(4), 4.5), (nx.complete_graph(5), 15)):
+        found = local_cluster(graph, 0, method)
+        assert found.reach == reach
+        assert 0 < len(found) < len(graph)
+        assert found.notes == ()
+    for reach in (40.0, 500.0, 1e9):
+        found = local_cluster(planted, 5, method, reach=reach)
+        least = min(6 * planted.degree[5], reach)
+        assert least * (1 - 1e-12) <= found.reach <= min(reach, planted.volume / 2) * (1 + 1e-12)
+    wide = local_cluster(nx.path_graph(30), 0, method, scales=(1.0, 6.0), reach=12)
+    assert wide.reach in (2, 12)
+    assert wide.notes == ()
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

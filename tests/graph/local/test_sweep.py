@@ -9,8 +9,10 @@ import pytest
 from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.local import (
     Diffusion,
+    Reweighted,
     Work,
     conductance,
+    local_cluster,
     local_graph,
     pagerank,
     sweep,
@@ -69,6 +71,59 @@ def test_measures_of_reweighted_graphs(random_graph, reweighted) -> None:
     diffusion = scored(with_labels(graph, labels, 0.1), np.linspace(1, 0.1, 40))
     assert sweep(diffusion, graph)[1][9] == pytest.approx(conductance(graph, rows))
     assert sweep(diffusion)[1][9] == pytest.approx(cut / volume)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_factor_for_all_edges_changes_no_conductance(random_graph, seed) -> None:
+    """Beyond half of the volume too, where the volume of the rest is an estimate."""
+    graph, _ = random_graph(seed)
+    scores = np.random.default_rng(seed).random(40)
+    rows, values, _ = sweep(scored(graph, scores))
+    view = Reweighted(graph, lambda left, right: np.full(len(left), 0.05))
+    others = sweep(scored(view, scores))
+    assert others[1] == pytest.approx(values)
+    assert others[0].tolist() == rows.tolist()
+    assert np.isinf(others[1][-1])
+
+
+def test_the_rest_of_a_reweighted_graph_is_estimated(random_graph, reweighted) -> None:
+    graph, weights = random_graph(3)
+    labels = np.random.default_rng(0).integers(0, 3, 40)
+    new = reweighted(weights, labels, 0.1)
+    _, values, _ = sweep(scored(with_labels(graph, labels, 0.1), np.linspace(1, 0.1, 40)))
+    whole, beyond = weights.sum(), 0
+    for k in range(1, 40):
+        cut, volume, held = new[:k, k:].sum(), new[:k].sum(), weights[:k].sum()
+        rest = max(cut, (whole - held) * volume / held)
+        beyond += rest < volume
+        assert values[k - 1] == pytest.approx(cut / min(volume, rest))
+    assert beyond > 10
+    assert values[:-1].max() <= 1 + 1e-12
+    assert np.isinf(values[-1])
+
+
+@pytest.mark.parametrize("method", ["flow", "pagerank", "heat"])
+def test_labels_that_are_all_alike_change_no_cluster(method) -> None:
+    """With them as without, the whole graph is no cluster, however far a walk has come."""
+    graph = nx.barbell_graph(5, 0)
+    plain = local_cluster(graph, 0, method, volume=24, scales=[1.0])
+    for more in ({"labels": [0] * 10}, {"attributes": np.zeros((10, 2)), "gamma": 1.0}):
+        found = local_cluster(graph, 0, method, volume=24, scales=[1.0], **more)
+        assert set(found.nodes) == set(plain.nodes) == set(range(5))
+        assert found.conductance == pytest.approx(1 / 21)
+    assert set(local_cluster(graph, 0, "heat", labels=[0] * 10).nodes) == set(range(5))
+
+
+def test_a_sweep_of_a_reweighted_graph_asks_about_its_nodes_only(random_graph) -> None:
+    graph, _ = random_graph(0)
+    asked: set[int] = set()
+
+    def factor(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        asked.update(left.tolist())
+        return np.where(left % 2 == right % 2, 1.0, 0.2)
+
+    sweep(scored(Reweighted(graph, factor), np.where(np.arange(40) < 30, 1.0, 0.0)))
+    assert asked == set(range(30))
 
 
 def test_nothing_to_sweep() -> None:

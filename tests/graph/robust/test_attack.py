@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from robust_support import cuda
 
 from graphdiff.core.errors import ArgumentError
+from graphdiff.data.nodes import NodeData
 from graphdiff.graph.adjacency import adjacency, both_ways
 from graphdiff.graph.robust import Stable, StableConfig
 from graphdiff.graph.robust.attack import AttackConfig, attack, flip, margin_loss, project
@@ -161,9 +165,86 @@ def test_the_defence_is_attacked_through_its_own_rules(graph, defended) -> None:
     assert defended.allowed(new.T).all()
 
 
+def test_without_self_loops_a_lone_node_is_no_division_by_zero(graph) -> None:
+    """Nodes 7 and 8 have no edge left, as the defence with beta=0 knows how to fit."""
+    u, v = graph.data.edges
+    apart = (torch.stack([u, v]) != 7).all(0) & (torch.stack([u, v]) != 8).all(0)
+    data = replace(graph.data, edges=graph.data.edges[:, apart])
+    config = StableConfig(
+        jaccard=0.05, beta=0.0, encoder=EncoderConfig(hidden=24, epochs=5), gcn=GCNConfig(epochs=5)
+    )
+    victim = StableVictim(data, Stable(config).fit(data, runs=1))
+    edges, ones = weights(data)
+    assert torch.allclose(victim.on(edges)(ones), victim.model.logits().mean(0), atol=1e-4)
+    # A pair that is asked for and not there is nothing either, and has a slope.
+    more = np.concatenate([edges, [[7], [8]]], 1)
+    weight = torch.cat([ones, torch.zeros(1)]).requires_grad_()
+    out = victim.on(more)(weight)
+    assert torch.allclose(out, victim.model.logits().mean(0), atol=1e-4)
+    assert bool(torch.autograd.grad(out.sum(), weight)[0].isfinite().all())
+    found = attack(data, victim, data.splits[0].test, 5, AttackConfig(block=500, steps=3))
+    assert found.after >= found.before
+
+
+def test_a_class_that_the_victim_does_not_know_is_lost() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 5.0, 0.0]], requires_grad=True)
+    found = margin_loss(logits, torch.tensor([0, 4]), torch.tensor([0, 1]))
+    assert float(found.detach()) == pytest.approx((1 - np.tanh(1.0)) / 2)
+    (slope,) = torch.autograd.grad(found, logits)
+    assert bool((slope[1] == 0).all())
+    assert float(slope[0, 0]) < 0 < float(slope[0, 2])
+
+
+class Answering:
+    """A victim that answers ``scale`` times the mean weight for one class."""
+
+    def __init__(self, n: int, scale: float) -> None:
+        self.n, self.scale = n, scale
+
+    def allowed(self, pairs: np.ndarray) -> np.ndarray:
+        return np.ones(pairs.shape[1], bool)
+
+    def on(self, pairs: np.ndarray):
+        way = torch.eye(3)[0].expand(self.n, 3)
+        return lambda weight: self.scale * weight.mean() * way
+
+
+def test_a_loss_that_is_not_finite_ends_the_attack(graph) -> None:
+    nodes = graph.data.splits[0].test
+    attack(graph.data, Answering(120, 1.0), nodes, 3, AttackConfig(block=100, steps=2))
+    with pytest.raises(ArgumentError, match="not finite"):
+        attack(graph.data, Answering(120, float("nan")), nodes, 3, QUICK)
+
+
 def test_what_makes_no_attack_is_refused(graph, plain) -> None:
+    data, test = graph.data, graph.data.splits[0].test
     with pytest.raises(ArgumentError, match="budget of one"):
-        attack(graph.data, plain, graph.data.splits[0].test, 0)
-    for wrong in ({"block": 0}, {"steps": 0}, {"lr": 0.0}, {"roundings": -1}):
+        attack(data, plain, test, 0)
+    with pytest.raises(ArgumentError, match="found 0 nodes"):
+        attack(data, plain, test[:0], 3)
+    unknown = replace(data, labels=data.labels.index_fill(0, test[:2], -1), splits=())
+    with pytest.raises(ArgumentError, match="2 of them without a label"):
+        attack(unknown, plain, test, 3)
+    one = NodeData.of("one", np.zeros((2, 0)), np.ones((1, 2)), [0])
+    with pytest.raises(ArgumentError, match="no pair of nodes to flip: the graph has 1 nodes"):
+        attack(one, Answering(1, 1.0), torch.tensor([0]), 3)
+    for wrong in ({"block": 0}, {"steps": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"roundings": -1}):
         with pytest.raises(ArgumentError, match="positive"):
             AttackConfig(**wrong)
+
+
+@pytest.mark.gpu
+def test_a_defence_on_a_gpu_is_attacked_there(graph) -> None:
+    data = cuda(graph)
+    config = StableConfig(
+        jaccard=0.05, encoder=EncoderConfig(hidden=24, epochs=10), gcn=GCNConfig(epochs=10)
+    )
+    victim = StableVictim(data, Stable(config).fit(data))
+    nodes = data.splits[0].test
+    found = attack(data, victim, nodes, 5, AttackConfig(block=500, steps=3))
+    assert found.after >= found.before
+    assert found.data.edges.is_cuda
+    operator = adjacency(*both_ways(data.edges.cpu().numpy()), data.n).to("cuda")
+    fitted = fit_gcn(operator, data.features, data.labels, data.splits[0], GCNConfig(epochs=5))
+    told = PlainVictim(data, fitted.stack)
+    assert attack(data, told, nodes, 5, AttackConfig(block=500, steps=3)).flips.shape[0] == 2

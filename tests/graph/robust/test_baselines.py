@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from robust_support import cuda
 
-from graphdiff.core.errors import ArgumentError
+from graphdiff.core.errors import ArgumentError, DataError
 from graphdiff.graph.adjacency import adjacency, both_ways
 from graphdiff.graph.robust.baselines import BASELINES, fit_baseline, guard, low_rank, spread_labels
 from graphdiff.graph.robust.gcn import GCNConfig
@@ -64,8 +67,6 @@ def test_each_runs_and_does_better_than_chance(graph, name) -> None:
 
 
 def test_settings_come_from_validation(graph) -> None:
-    from dataclasses import replace
-
     split = graph.data.splits[0]
     hidden = graph.data.labels.clone()
     hidden[split.test] = (hidden[split.test] + 1) % 3
@@ -78,6 +79,31 @@ def test_settings_come_from_validation(graph) -> None:
         assert pair[0].val_accuracy == pair[1].val_accuracy
 
 
-def test_an_unknown_baseline_is_named(graph) -> None:
+def test_without_validation_nodes_nothing_is_chosen_or_reported(graph) -> None:
+    split = replace(graph.data.splits[0], val=torch.zeros(0, dtype=torch.int64))
+    told = replace(graph.data, splits=(split,))
+    for name in ("jaccard", "svd", "labels"):
+        with pytest.raises(DataError, match=f"{name} chooses its setting on validation"):
+            fit_baseline(name, told)
+    found = fit_baseline("gcn", told, runs=1, config=GCNConfig(epochs=3))
+    assert found.val_accuracy is None
+    assert len(found.accuracy) == 1
+
+
+def test_what_cannot_be_fitted_is_refused(graph) -> None:
     with pytest.raises(ArgumentError, match="'gat'; there are gcn"):
         fit_baseline("gat", graph.data)
+    with pytest.raises(ArgumentError, match="runs=0"):
+        fit_baseline("gcn", graph.data, runs=0)
+    beyond = replace(graph.data.splits[0], test=torch.tensor([120]))
+    for name in ("mlp", "labels"):
+        with pytest.raises(DataError, match="node 120"):
+            fit_baseline(name, graph.data, beyond)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_graph_on_a_gpu_is_fitted_there(graph, name) -> None:
+    config = GCNConfig(epochs=20, dropout=0.0)
+    near, far = (fit_baseline(name, d, runs=1, config=config) for d in (graph.data, cuda(graph)))
+    assert far.accuracy == pytest.approx(near.accuracy, abs=0.1)

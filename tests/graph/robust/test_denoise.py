@@ -144,5 +144,6 @@ def test_what_cannot_be_denoised_is_refused(graph, denoiser) -> None:
     empty = NodeData.of("empty", np.zeros((2, 0)), graph.data.features, graph.data.labels)
     with pytest.raises(ArgumentError, match="0% of the candidates"):
         fit_edge_denoiser(empty, embedding(graph), CONFIG)
-    with pytest.raises(ArgumentError, match="positive"):
-        DenoiseConfig(chains=0)
+    for wrong in ({"chains": 0}, {"lr": 0.0}, {"lr": float("nan")}):
+        with pytest.raises(ArgumentError, match="positive"):
+            DenoiseConfig(**wrong)

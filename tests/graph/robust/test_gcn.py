@@ -139,6 +139,14 @@ def test_without_validation_the_last_epoch_counts(graph) -> None:
     bare = replace(split, val=torch.zeros(0, dtype=torch.int64))
     found = fit_gcn(hat(graph), data.features, data.labels, bare, CONFIG, runs=2)
     assert found.epoch.tolist() == [14, 14]
+    assert bool(found.val_accuracy.isnan().all())  # nothing was measured
+    assert bool(found.val_loss.isnan().all())
+
+
+def test_no_runs_are_refused(graph) -> None:
+    data = graph.data
+    with pytest.raises(ArgumentError, match="runs=0"):
+        fit_gcn(hat(graph), data.features, data.labels, data.splits[0], CONFIG, runs=0)
 
 
 def test_it_learns(graph) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 import torch
 
+from graphdiff.core.errors import ArgumentError
 from graphdiff.graph.adjacency import both_ways
 from graphdiff.graph.robust.refine import likely, put_back, refine
 
@@ -28,8 +30,16 @@ def test_unlike_ends_lose_their_edge() -> None:
 
 
 def test_a_cosine_equal_to_the_threshold_does_not_stay() -> None:
-    x = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert not pairs(refine(np.array([[0], [1]]), x, cosine=0.0, k=0))
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    assert pairs(refine(np.array([[0, 0], [1, 2]]), x, cosine=0.0, k=0)) == {(0, 2), (2, 0)}
+
+
+def test_a_threshold_that_drops_every_edge_is_refused() -> None:
+    words = r"no edge has a cosine of embeddings above 0\.1 \(the largest is 0\.0872\)"
+    with pytest.raises(ArgumentError, match=words):
+        refine(np.array([[1, 3], [3, 5]]), PLANE, cosine=0.1, k=3)  # 90 and 85 degrees apart
+    without = refine(np.zeros((2, 0), np.int64), PLANE, cosine=0.1, k=3)
+    assert not pairs(without)  # there was nothing to drop
 
 
 def test_new_neighbours_are_the_most_similar_of_degree_two() -> None:
@@ -46,8 +56,8 @@ def test_new_neighbours_are_the_most_similar_of_degree_two() -> None:
 def test_k_is_cut_to_who_can_be_found() -> None:
     found = pairs(refine(EDGES, PLANE, cosine=0.1, k=50))
     assert {(u, v) for u, v in found if u == 5} == {(5, 0), (5, 1), (5, 2)}
-    nobody = refine(np.array([[0], [3]]), PLANE, cosine=0.1, k=3)
-    assert not pairs(nobody)
+    nobody = refine(np.array([[0], [1]]), PLANE, cosine=0.1, k=3)
+    assert pairs(nobody) == {(0, 1), (1, 0)}  # of degree one: not to be found
 
 
 def test_edges_with_few_common_words_go() -> None:

@@ -92,3 +92,10 @@ def test_what_cannot_be_found_is_refused() -> None:
         top_k(x, 3, torch.tensor([True, True, False, False, False]))
     with pytest.raises(ArgumentError, match="block=0"):
         top_k(x, 1, block=0)
+
+
+def test_jaccard_takes_sparse_arrays_as_well() -> None:
+    words = np.eye(4, 6) + np.eye(4, 6, 1)
+    u, v = np.array([0, 0, 2]), np.array([1, 2, 3])
+    for kind in (sp.csr_matrix, sp.csr_array, sp.coo_array):
+        assert edge_jaccard(kind(words), u, v) == pytest.approx([1 / 3, 0, 1 / 3])

@@ -11,7 +11,7 @@ import torch
 from robust_support import planted
 
 from graphdiff.core.errors import ArgumentError, CheckpointError, DataError
-from graphdiff.data.nodes import NodeData
+from graphdiff.data.nodes import NodeData, random_splits
 from graphdiff.data.poisoned import graph_of
 from graphdiff.graph.robust import Stable, StableClassifier, StableConfig, choose, published
 from graphdiff.graph.robust.baselines import fit_baseline
@@ -159,6 +159,9 @@ def test_a_graph_of_ones_own(graph) -> None:
     assert torch.equal(first.logits(), second.logits())
     assert 7 not in first.col.tolist()  # nobody listens to it
     assert 7 in first.row.tolist()  # it listens
+    both = Stable(replace(SMALL, symmetric=True)).fit(own)
+    assert 7 in both.col.tolist()  # those that it listens to listen back
+    assert (both.graph != both.graph.T).nnz == 0
     assert bool(first.logits().isfinite().all())
 
 
@@ -182,9 +185,49 @@ def test_what_cannot_be_fitted_is_refused(graph) -> None:
     split = replace(graph.data.splits[0], val=torch.zeros(0, dtype=torch.int64))
     with pytest.raises(DataError, match="validation"):
         Stable().fit(graph.data, split)
+    for call in (Stable(SMALL).fit, choose):
+        with pytest.raises(ArgumentError, match="runs=0"):
+            call(graph.data, runs=0)
     for wrong in ({"jaccard": 1.5}, {"recover": -0.1}, {"cosine": 2.0}, {"k": -1}, {"beta": -1.0}):
         with pytest.raises(ArgumentError, match="expected jaccard"):
             StableConfig(**wrong)
+
+
+def test_a_split_that_is_passed_is_checked_as_the_graphs_own(graph) -> None:
+    test = graph.data.splits[0].test
+    beyond = replace(graph.data.splits[0], test=torch.tensor([120]))
+    unlabelled = replace(
+        graph.data, labels=graph.data.labels.index_fill(0, test[:1], -1), splits=()
+    )
+    for call in (Stable(SMALL).fit, choose):
+        with pytest.raises(DataError, match="node 120"):
+            call(graph.data, beyond)
+        with pytest.raises(DataError, match="no label"):
+            call(unlabelled, graph.data.splits[0])
+
+
+def test_the_hash_is_that_of_the_split_that_was_used(graph) -> None:
+    first, second = random_splits(graph.data.labels, 2, (0.3, 0.2), seed=4)
+    few = replace(SMALL, encoder=EncoderConfig(hidden=8, epochs=2), gcn=GCNConfig(epochs=2))
+    both = replace(graph.data, splits=(first, second))
+    hashes = [
+        Stable(few).fit(data, split).info["split_sha256"]
+        for data, split in ((both, None), (both, second), (graph.data, second))
+    ]
+    assert hashes[0] != hashes[1] == hashes[2]
+    assert hashes[1] == replace(both, splits=(second,)).fingerprint()["split_sha256"]
+    bare = replace(second, val=torch.zeros(0, dtype=torch.int64))
+    assert Stable(few).fit(both, bare).info["val_accuracy"] is None
+
+
+def test_nothing_to_compare_nodes_by_is_refused(graph) -> None:
+    blank = replace(graph.data, features=torch.zeros_like(graph.data.features))
+    for config in (None, SMALL, replace(SMALL, jaccard=0.0)):
+        with pytest.raises(DataError, match="all features are zero"):
+            Stable(config).fit(blank)
+    few = replace(SMALL, encoder=EncoderConfig(hidden=8, epochs=2), cosine=1.0)
+    with pytest.raises(ArgumentError, match="lower cosine"):
+        Stable(few).fit(graph.data)
 
 
 def test_sparse_features_and_their_transpose_are_the_features():

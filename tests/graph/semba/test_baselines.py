@@ -102,6 +102,11 @@ def test_scores_equal_those_of_scikit_learn() -> None:
 def test_thresholds_and_classes() -> None:
     scores, labels = np.array([0.0, 1, 2, 3]), np.array([0.0, 0, 1, 1])
     assert 1 <= best_threshold(scores, labels) < 2
+    # One negative above all positives: it is best to call all positive.
+    above = np.array([1.0, 1, 1, 0])
+    found = best_threshold(scores, above)
+    assert found < 0
+    assert measure("sign", scores, above, found)["f1_macro"] == pytest.approx(3 / 7)
     assert class_f1(np.array([0, 0]), np.array([0, 1]), 3).tolist() == pytest.approx([2 / 3, 0, 0])
     with pytest.raises(ArgumentError, match="no task 'edges'"):
         measure("edges", scores, labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from graphdiff.data.signed_files import load_signed, signed_names
 from graphdiff.graph.semba.baselines import weight_probe
 from graphdiff.graph.semba.config import SembaConfig
 from graphdiff.graph.semba.memory import State
+from graphdiff.graph.semba.metrics import measure
 from graphdiff.graph.semba.model import SignedTemporalModel
 from graphdiff.graph.semba.net import SembaNet
 from graphdiff.graph.semba.stream import EventStream
@@ -168,6 +170,43 @@ def test_saved_and_loaded(events, tmp_path, task) -> None:
     assert again.threshold == model.threshold
     assert (scores(again, events, task=task) == scores(model, events, task=task)).all()
     assert {p.name for p in folder.iterdir()} == {"card.json", "weights.safetensors"}
+
+
+@pytest.mark.parametrize("task", ["sign", "signlink"])
+def test_learning_on_weighs_classes_as_training_does(events, task, monkeypatch) -> None:
+    """With balance, by the events that were seen before the stream."""
+    model, used, step = fitted(events, task, epochs=1, balance=True), [], Learner._step
+
+    def spied(self: Learner, *rest) -> float:
+        used.append(self.balance)
+        return step(self, *rest)
+
+    monkeypatch.setattr(Learner, "_step", spied)
+    even, uneven = model.with_online(0.1), model.with_online(0.1)
+    uneven.config = replace(uneven.config, balance=False)
+    found = [scores(made, events, task=task) for made in (even, uneven)]
+    half = len(used) // 2
+    assert half == 6
+    assert used[half:] == [None] * half
+    positive = (events.weight[:VALID] > 0).mean()
+    share = np.array([1 - positive, positive] + [1.0] * (task == "signlink"))
+    for weights in used[:half]:
+        np.testing.assert_allclose(weights.numpy() * share, 1 / len(share), rtol=1e-5)
+    assert not np.array_equal(*found)
+
+
+@pytest.mark.parametrize("task", ["sign", "weight"])
+def test_cards_tell_validation_and_nothing_else(events, task, tmp_path) -> None:
+    train = EventStream(events, 0, START, batch=50, task=task, teacher=True)
+    config = SembaConfig(task=task, **SMALL, epochs=2)
+    alone = SignedTemporalModel.fit(train, config)
+    assert [set(epoch) for epoch in alone.epochs] == [{"loss"}] * 2
+    card = json.loads((alone.save(tmp_path / "alone") / "card.json").read_text())
+    assert card["metrics"] == {}
+    model = fitted(events, task)
+    card = json.loads((model.save(tmp_path / "model") / "card.json").read_text())
+    said = card["metrics"]["validation"]
+    assert said == pytest.approx(measure(task, model.validation.scores, model.validation.labels))
 
 
 def test_damaged_and_foreign_models(events, model, tmp_path) -> None:

@@ -87,6 +87,10 @@ def test_batches_end_with_an_instant() -> None:
     assert ones == [4] * 15
     with pytest.raises(ArgumentError, match="a stream starts with an instant"):
         EventStream(events, 6)
+    with pytest.raises(ArgumentError, match=r"event 22 .* a stream ends with an instant"):
+        EventStream(events, 4, 22)
+    last = [b for b in EventStream(events, 4, 24, batch=7) if b.reveal(zeros(b))][-1]
+    assert last.queries.time.max() < events.time[24]
 
 
 @pytest.mark.parametrize("teacher", [False, True])
@@ -183,3 +187,5 @@ def test_bad_arguments(events) -> None:
             EventStream(events, **how)
     with pytest.raises(ArgumentError, match="known are random, historical, inductive"):
         Negatives("hard")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="found train=0: give train"):
+        Negatives("inductive")

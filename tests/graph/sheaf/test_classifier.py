@@ -158,6 +158,28 @@ def test_refusals(model):
     split = Split(torch.arange(5), torch.tensor([], dtype=torch.int64), torch.arange(5, 9))
     with pytest.raises(DataError, match="no validation nodes"):
         SheafClassifier.fit(data, split)
+    good = data.splits[0]
+    with pytest.raises(DataError, match="node 120"):
+        SheafClassifier.fit(data, Split(good.train, good.val, torch.tensor([120])))
+    labels = data.labels.clone()
+    labels[good.test[0]] = -1
+    with pytest.raises(DataError, match="no label"):
+        SheafClassifier.fit(replace(data, labels=labels, splits=()), good)
+    with pytest.raises(ArgumentError, match="cannot move to device 'warp'"):
+        model.to("warp")
+
+
+def test_only_the_very_data_were_trained_on(model, tmp_path):
+    data = graph()
+    assert model.trained_on(data)
+    model.save(tmp_path / "m")
+    assert SheafClassifier.load(tmp_path / "m").trained_on(data)
+    labels = data.labels.clone()
+    labels[0] = (labels[0] + 1) % 3
+    relabelled = replace(data, labels=labels)
+    assert model.knows(relabelled)
+    assert not model.trained_on(relabelled)
+    assert not model.trained_on(replace(data, edges=data.edges[:, 1:]))
 
 
 def test_a_network_of_one_graph_refuses_others(tmp_path):

@@ -189,7 +189,7 @@ def test_maps_refuse_a_wrong_number_of_angles():
         cayley(torch.zeros(4, 2), 3)
 
 
-def test_inverse_root_and_its_gradient_where_eigenvalues_are_equal():
+def test_inverse_root_and_its_gradients_where_eigenvalues_are_equal():
     matrix = numbers(4, 3, 3)
     matrix = matrix @ matrix.transpose(1, 2)
     matrix[0], matrix[1] = torch.eye(3), torch.diag(torch.tensor([2.0, 2.0, 5.0])).double()
@@ -197,9 +197,24 @@ def test_inverse_root_and_its_gradient_where_eigenvalues_are_equal():
     root = inverse_root(matrix + eye)
     torch.testing.assert_close(root @ (matrix + eye) @ root, eye.expand(4, 3, 3))
     matrix.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda a: inverse_root((a + a.transpose(1, 2)) / 2 + eye), (matrix,)
-    )
+
+    def symmetric(a: torch.Tensor) -> torch.Tensor:
+        return inverse_root((a + a.transpose(1, 2)) / 2 + eye)
+
+    assert torch.autograd.gradcheck(symmetric, (matrix,))
+    assert torch.autograd.gradgradcheck(symmetric, (matrix,))
+
+
+def test_directions_in_which_a_matrix_is_zero_stay_zero_in_its_gradient():
+    """Without the identity a block of an isolated node, or of maps of low rank, is singular."""
+    matrix = torch.diag_embed(torch.tensor([[4.0, 1.0, 0.0], [0.0, 0.0, 0.0]])).double()
+    matrix.requires_grad_()
+    root = inverse_root(matrix)
+    torch.testing.assert_close(root[0].diag(), torch.tensor([0.5, 1.0, 0.0]).double())
+    (slope,) = torch.autograd.grad(root.sum(), matrix)
+    # -1/2 l^(-3/2) on the diagonal, -1 / (sqrt(l m) (sqrt(l) + sqrt(m))) beside it.
+    wanted = torch.tensor([[-1 / 16, -1 / 6, 0], [-1 / 6, -0.5, 0], [0, 0, 0]]).double()
+    torch.testing.assert_close(slope, torch.stack([wanted, torch.zeros(3, 3).double()]))
 
 
 def test_connection_of_features_on_a_plane_is_flat():

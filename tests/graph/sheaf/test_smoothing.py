@@ -30,16 +30,19 @@ def test_roughness_is_the_energy_summed_over_edges(graph):
     assert roughness(topology, torch.zeros(120, 2)) == 0
 
 
-def test_profile_follows_the_layers_and_leaves_no_hooks(graph):
+@pytest.mark.parametrize("norm", [False, True])
+def test_profile_is_the_roughness_of_networks_that_end_earlier(graph, norm):
     topology, x = graph
     torch.manual_seed(0)
-    net = SheafNetwork(SheafConfig(layers=3, hidden=4), x.shape[1], 3).eval()
-    found = profile(net, x, topology)
-    assert len(found) == 4
-    with torch.no_grad():
-        assert found[-1] == pytest.approx(roughness(topology, net.embed(x, topology)), rel=1e-5)
-        assert found[0] == pytest.approx(roughness(topology, net.encode(x, topology)), rel=1e-5)
-    assert not any(layer._forward_hooks for layer in net.layers)
+    net = SheafNetwork(SheafConfig(layers=3, hidden=4, norm=norm), x.shape[1], 3).eval()
+    found, layers = profile(net, x, topology), net.layers
+    wanted = []
+    for k in range(4):
+        net.layers = layers[:k]
+        with torch.no_grad():
+            wanted.append(roughness(topology, net.embed(x, topology)))
+    assert found == pytest.approx(wanted, rel=1e-5)
+    assert len(set(found)) == 4
 
 
 def test_gcn_smooths_and_sheaf_networks_do_not(graph):
