@@ -282,7 +282,8 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.2))
+    panels = 3 if record["genes"] else 2
+    figure, (left, middle, *rest) = plt.subplots(1, panels, figsize=(5 * panels, 4.2))
     lines: dict[str, list[dict[str, Any]]] = {}
     for row in record["stability"]:
         lines.setdefault(row["method"], []).append(row)
@@ -296,8 +297,9 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     middle.set(xlabel="CPU of pairs / CPU of canonical forms", xscale="log")
     middle.set_title("classes of 10,000 graphs (cubic: 1,000)")
     middle.axvline(1, color="black", lw=0.8)
-    _bars(right, record["genes"], "method")
-    right.set(xlabel="test accuracy", title="simulated gene networks", xlim=(0.4, 1))
+    for right in rest:
+        _bars(right, record["genes"], "method")
+        right.set(xlabel="test accuracy", title="simulated gene networks", xlim=(0.4, 1))
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -35,7 +35,8 @@ MINUTES = 60
 
 def run(quick: bool, out: Path) -> dict[str, Any]:
     """Every suite, one thread each."""
-    folder = work_folder("graph-learning") / ("quick" if quick else "full")
+    part = "quick" if quick else "full"
+    folder = work_folder("graph-learning") / part
     began = time.perf_counter()
     with ThreadPoolExecutor(LANES) as pool:
         done = list(pool.map(lambda name: _suite(name, quick, folder), SYSTEMS))
@@ -59,7 +60,7 @@ def run(quick: bool, out: Path) -> dict[str, Any]:
     ]  # fmt: skip
     shown = ("table", "checks", "commit", "seconds", "left_out")
     systems = {f["suite"]: {key: f.get(key) for key in shown} for f in done}
-    pictures = {name: str(folder / f"{name}.png") for name in SYSTEMS}
+    pictures = {name: f"{part}/{name}.png" for name in SYSTEMS}  # in the work folder
     return {"table": rows, "checks": checks, "systems": systems, "pictures": pictures}
 
 
@@ -102,7 +103,9 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    made = {name: file for name, file in record["pictures"].items() if Path(file).is_file()}
+    folder = work_folder("graph-learning")
+    files = {name: folder / file for name, file in record["pictures"].items()}
+    made = {name: file for name, file in files.items() if file.is_file()}
     figure = Figure(figsize=(16, 4.5 * ((len(made) + 1) // 2)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots((len(made) + 1) // 2, 2, squeeze=False).flat
