@@ -21,7 +21,8 @@ from graphdiff.data.node_labels import known_labels
 from graphdiff.data.sources import read_bytes
 
 __all__ = [
-    "Table", "edge_rows", "feature_rows", "find_table", "label_rows", "read_table", "split_rows",
+    "Table", "edge_rows", "feature_rows", "find_table", "is_number", "label_rows", "read_table",
+    "split_rows",
 ]  # fmt: skip
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -159,7 +160,7 @@ def feature_rows(
         try:
             features[k] = [float(cell) for cell in cells[1:]]
         except ValueError:
-            column = next(i for i, cell in enumerate(cells[1:], 2) if not _number(cell))
+            column = next(i for i, cell in enumerate(cells[1:], 2) if not is_number(cell))
             what = "is empty" if not cells[column - 1] else f"holds {cells[column - 1]!r}"
             raise table.error(
                 line, f"column {column} {what}, expected a number; encode text and fill gaps first"
@@ -195,7 +196,8 @@ def split_rows(table: Table, header: bool) -> Iterator[tuple[int, str, list[str]
         yield line, cells[0], [cell.lower() for cell in cells[1:]]
 
 
-def _number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell reads as a number, ``nan`` and ``inf`` among them."""
     try:
         float(cell)
     except ValueError:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence, Set
 from typing import Any
 
-from graphdiff.data.node_csv import Table
+from graphdiff.data.node_csv import Table, is_number
 from graphdiff.data.node_labels import ABSENT
 
 __all__ = ["edge_header", "feature_header", "firm_ends", "label_header", "split_header"]
@@ -37,7 +37,7 @@ def edge_header(table: Table, others: Set[str], notes: dict[str, Any]) -> bool:
     later = {cell for _, cells in below for cell in cells[:2]}
     if {cell.lower() for cell in first} <= END_WORDS and not later & set(first):
         return True
-    if _texts(first) and later and all(_number(cell) for cell in later):
+    if _texts(first) and later and all(is_number(cell) for cell in later):
         return True
     return _strange(table, first, later, others, notes)
 
@@ -68,7 +68,7 @@ def label_header(table: Table, others: Set[str], notes: dict[str, Any]) -> bool:
     name, label, *_ = *table.rows[0][1], ""
     below = {cells[0] for _, cells in table.rows[1:]}
     labels = {cells[1] for _, cells in table.rows[1:] if len(cells) > 1}
-    alike = _number(label) and any(map(_number, labels))
+    alike = is_number(label) and any(map(is_number, labels))
     fresh = not alike and label not in ABSENT | labels
     word, titled = name.lower() in ID_WORDS, fresh and label.lower() in LABEL_WORDS
     if word and titled:
@@ -108,7 +108,7 @@ def _strange(
     known = below & others
     if {*first} & (below | others) or 2 * len(known) <= len(below):
         return False
-    if all(map(_number, first)) and any(map(_number, below)):  # a number among numbers is an id
+    if all(map(is_number, first)) and any(map(is_number, below)):  # a number among numbers is an id
         return False
     line, cells = table.rows[0]
     shown = ",".join(cells[:4]) + (",…" if len(cells) > 4 else "")
@@ -121,7 +121,7 @@ def _strange(
 
 def _texts(cells: Iterable[str]) -> bool:
     """Whether none is a number, as in a header."""
-    return not any(map(_number, cells))
+    return not any(map(is_number, cells))
 
 
 def _counted(cells: Sequence[str]) -> bool:
@@ -131,11 +131,3 @@ def _counted(cells: Sequence[str]) -> bool:
     start = int(cells[0])
     row = [int(cell) for cell in cells] == list(range(start, start + len(cells)))
     return row and (len(cells) > 1 or start == 0)
-
-
-def _number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
